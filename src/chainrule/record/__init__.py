@@ -1,0 +1,1 @@
+"""What a run leaves behind: its directory, configuration, checkpoints and measurements, as plain numbers."""
