@@ -1,0 +1,68 @@
+"""A primitive: everything chainrule knows about one operation, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chainrule.errors import GraphError
+
+PRIMITIVES: dict[str, Primitive] = {}
+"""Every declared primitive, by name."""
+
+OPERATIONS: dict[str, Callable[..., Any]] = {}
+"""Every operation that a tensor's methods call by name: the primitives and the compositions of them."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Primitive:
+    """One declared operation; calling it applies it."""
+
+    name: str
+    formula: str
+    """How a textbook writes it."""
+    shape: Callable[..., Any]
+    """(*input specs, **parameters) -> output spec, or a tuple of them; raises ShapeError."""
+    evaluate: Callable[..., Any]
+    """(xp, *inputs, **parameters) -> output. The meaning; with NumPy as ``xp`` it is the reference."""
+    pullback: Callable[..., tuple]
+    """(dy, y, *inputs, **parameters) -> one cotangent an input; None where nothing flows.
+
+    With several outputs dy and y are tuples, and an entry of dy is None where no cotangent arrived."""
+    arguments: Callable[..., tuple[tuple, dict]]
+    """(what the user passes) -> (inputs as tensors, static parameters)."""
+    draw: Callable[..., tuple[tuple, dict]] | None = None
+    """(Draw) -> (arrays, parameters): a random point of the domain, kinks left out. None: not differentiable."""
+    meaning: str = ""
+    """One or two sentences for the documentation: meaning, shapes, source."""
+    convention: str = ""
+    """The derivative chosen at ties and kinks."""
+    why: tuple[str, ...] = ()
+    """The rule in words, one phrase an input."""
+    elementwise: bool = False
+    several: bool = False
+    """Whether it has several outputs."""
+    lower: Any = None
+    """How it becomes loops; None: by the expansion of its ``evaluate``."""
+
+    def __post_init__(self) -> None:
+        if self.name in PRIMITIVES:
+            raise GraphError(f"primitive {self.name!r} is already declared: choose another name")
+        PRIMITIVES[self.name] = self
+        OPERATIONS.setdefault(self.name, self)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        from chainrule.graph.apply import apply
+
+        inputs, parameters = self.arguments(*args, **keywords)
+        return apply(self, inputs, parameters)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}: {self.formula}>"
+
+
+def operation(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare a composition of primitives under its own name, so that tensors' methods find it."""
+    OPERATIONS[function.__name__] = function
+    return function
