@@ -25,7 +25,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 _MAX_COLUMNS = 10_000
 _MAX_LINE = 2 * 2**20
 _SAMPLE_ROWS = 50
-_EXACT_INTEGER = 2.0**53
+_EXACT_INTEGER = 2**53
 # 1,000 or 1.000,5 or 3,14 or $5 or 12% or 1'000: numbers to a person, and two different ones to two persons.
 _LOCALE_NUMBER = re.compile(
     r"[+-]?[$€£¥]?\s?(\d{1,3}(?:[,.'\u00a0\u202f ]\d{3})+(?:[.,]\d+)?|\d+,\d+|\d+(?:\.\d+)?)\s?[$€£¥%]?"
@@ -140,7 +140,9 @@ def _lines(path: Path, file: BinaryIO, encoding: str) -> Iterator[str]:
                 )
             yield line
     finally:
-        text.detach()
+        # Left to itself the wrapper would close the file, which belongs to the caller and is read again.
+        if not file.closed:
+            text.detach()
 
 
 def _rows(path: Path, file: BinaryIO, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -315,7 +317,8 @@ def _require_representable(source: str, name: str, present: list[str], numbers: 
             f"{source}:{lines[bad[0]]}: column {shown(name)} has {shown(present[bad[0]])}, which is infinite or not a "
             f"number ({len(bad):,} such cells); correct them, or leave them empty and pass missing="
         )
-    large = [i for i in np.flatnonzero(np.abs(numbers) > _EXACT_INTEGER) if present[i].lstrip("+-").isdigit()]
+    candidates = np.flatnonzero(np.abs(numbers) >= _EXACT_INTEGER)
+    large = [i for i in candidates if present[i].lstrip("+-").isdigit() and abs(int(present[i])) > _EXACT_INTEGER]
     if large:
         warnings.warn(
             ChainruleWarning(

@@ -15,7 +15,10 @@ def is_frame(data: object) -> bool:
         return False
     import narwhals as nw
 
-    return isinstance(nw.from_native(data, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    try:
+        return isinstance(nw.from_native(data, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    except nw.exceptions.DuplicateError:
+        return True  # a dataframe, and `table_of_frame` says what is wrong with it
 
 
 def table_of_frame(frame: Any, source: str = "dataframe", target: str | None = None, path: str | None = None) -> Table:
@@ -51,7 +54,7 @@ def _column(source: str, name: str, series: Any) -> Column:
     kind = series.dtype
     where = f"{source}: column {shown(name)}"
     if kind == nw.Boolean:
-        return Column(name, "boolean", _with_gaps(series, bool))
+        return Column(name, "boolean", _with_gaps(_values(series)))
     if kind.is_numeric():
         values = _numbers(series)
         if values.dtype.kind == "f" and np.isinf(values).any():
@@ -61,9 +64,9 @@ def _column(source: str, name: str, series: Any) -> Column:
             )
         return Column(name, "numeric", values)
     if kind in (nw.String, nw.Categorical, nw.Enum) or isinstance(kind, nw.Enum):
-        return Column(name, "text", _texts(series.cast(nw.String).to_list(), where))
+        return Column(name, "text", _texts(_values(series.cast(nw.String)), where))
     if kind == nw.Object:
-        return _of_objects(name, series.to_list(), where)
+        return _of_objects(name, _values(series), where)
     if isinstance(kind, nw.Unknown) and series.null_count() == len(series):
         return Column(name, "numeric", np.full(len(series), np.nan))
     raise DTypeError(
@@ -82,16 +85,22 @@ def _numbers(series: Any) -> Array:
         series = series.cast(nw.Float64)
     if series.null_count() == 0:
         return np.asarray(series.to_numpy()).astype(np.float64)
-    return _with_gaps(series, float)
+    return _with_gaps(_values(series))
 
 
-def _with_gaps(series: Any, convert: type) -> Array:
-    return np.array([np.nan if value is None else float(convert(value)) for value in series.to_list()])
+def _values(series: Any) -> list[Any]:
+    """The values with None where one is missing, whatever the library writes there."""
+    gaps = series.is_null().to_list()
+    return [None if gap else value for value, gap in zip(series.to_list(), gaps, strict=True)]
+
+
+def _with_gaps(values: list[Any]) -> Array:
+    return np.array([np.nan if value is None else float(value) for value in values])
 
 
 def _texts(values: list[Any], where: str) -> Array:
     texts = np.empty(len(values), dtype=object)
-    texts[:] = [None if _absent(value) else value for value in values]
+    texts[:] = values
     for row, value in enumerate(texts):
         if value is not None and not isinstance(value, str):
             raise DTypeError(
@@ -102,14 +111,12 @@ def _texts(values: list[Any], where: str) -> Array:
 
 
 def _of_objects(name: str, values: list[Any], where: str) -> Column:
-    present = [value for value in values if not _absent(value)]
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(value, bool) for value in present):
+        return Column(name, "boolean", _with_gaps(values))  # pandas' way to write truth values with gaps
     if present and not isinstance(present[0], str):
         raise DTypeError(
             f"{where} holds Python objects (first {shown(present[0])}, {type(present[0]).__name__}); "
             "convert the column with .astype(float), or .astype(str) for categories"
         )
     return Column(name, "text", _texts(values, where))
-
-
-def _absent(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
