@@ -340,7 +340,11 @@ def _entries(path: Path, content: dict[str, Any]) -> tuple[Entry, ...]:
 def _entry(path: Path, name: str, claim: Any) -> Entry:
     if len(name) > NAME_AT_MOST:
         _refuse_damaged(path, f"the name of an array has {len(name):,} characters")
-    if not isinstance(claim, dict) or set(claim) != {"dtype", "shape", "data_offsets"} or claim["dtype"] not in TYPES:
+    if (
+        not isinstance(claim, dict)
+        or set(claim) != {"dtype", "shape", "data_offsets"}
+        or str(claim["dtype"]) not in TYPES
+    ):
         _refuse_damaged(path, f"the entry of array {name!r} is not one that chainrule writes")
     shape, offsets = claim["shape"], claim["data_offsets"]
     if not _are_sizes(shape) or len(shape) > DIMENSIONS_AT_MOST or not _are_sizes(offsets) or len(offsets) != 2:
