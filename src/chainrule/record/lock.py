@@ -15,7 +15,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from chainrule.errors import BusyError, ChainruleWarning
+from chainrule.errors import BusyError, ChainruleWarning, CheckpointError
 
 # `is_locked` holds the lock for microseconds; a writer that comes at that moment must not give up.
 PATIENCE = 0.25
@@ -45,13 +45,23 @@ def acquire(path: Path) -> RunLock:
     """Lock `path`, which is made if missing.
 
     BusyError: another process, or another part of this one, holds it; the message names it.
+    CheckpointError: the system refused to make it.
     ChainruleWarning: the file system offers no locks, so that nothing stops a second writer.
     """
+    try:
+        return _acquired(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"lock {str(path)!r} cannot be taken: {error.strerror or error}. Check that the disk has room and that you "
+            "may write there."
+        ) from error
+
+
+def _acquired(path: Path) -> RunLock:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        locked = _lock_patiently(descriptor, exclusive=True)
-        if not locked:
+        if not _lock_patiently(descriptor, exclusive=True):
             raise BusyError(
                 f"{str(path.parent)!r} is being trained by {_holder(path)}. Wait for it to end, stop it, or give this "
                 "run another directory."

@@ -19,7 +19,7 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -92,7 +92,6 @@ class RunDirectory:
             run._write_status(Status("running"))
             replace_file(path / "config.json", config.to_json().encode())
             Record.create(path / "record.sqlite").close()
-            sync_directory(path.parent)
         except BaseException:
             run.close()
             raise
@@ -254,7 +253,9 @@ class RunDirectory:
         """
         return self._first_whole(_by_score, lambda header: _score(header) < math.inf)
 
-    def _first_whole(self, order: Any, wanted: Any = lambda header: True) -> Checkpoint | None:
+    def _first_whole(
+        self, order: Callable[[dict[str, Any]], Any], wanted: Callable[[dict[str, Any]], bool] = lambda header: True
+    ) -> Checkpoint | None:
         headers, errors = self._headers()
         found = None
         for path in sorted((path for path in headers if wanted(headers[path])), key=lambda path: order(headers[path])):
@@ -262,6 +263,8 @@ class RunDirectory:
                 found = _loaded(path)
                 break
             except CheckpointError as error:
+                if not path.exists():
+                    return self._first_whole(order, wanted)  # a rotation came between the listing and the reading
                 errors.append(error)
         if errors and found is None:
             raise CheckpointError(
@@ -306,9 +309,9 @@ class RunDirectory:
             try:
                 headers[path] = _with_step(path, load_header(path))
             except CheckpointError as error:
-                # A rotation between the listing and the reading is no damage.
-                if path.exists():
-                    errors.append(error)
+                if not path.exists():
+                    return self._headers()  # a rotation came between the listing and the reading
+                errors.append(error)
         return headers, errors
 
     def _files(self) -> list[Path]:
@@ -421,6 +424,7 @@ def _refuse_no_run(path: Path) -> None:
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent)
     except OSError as error:
         raise ArgumentError(_cannot_make(path, error)) from error
 
