@@ -23,7 +23,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What `fit` was asked. Plain data only; names come from chainrule's closed lists and are never looked up as code.
 
     source: where the rows came from, as the user gave it; target: the column that is predicted, if there is a choice.
-    architecture: the network as data. validation: what was held out, and how. clip: by "norm" or "value".
+    architecture: the network as data. validation: what was held out, and how.
     accumulate: mini-batches an update. versions: of chainrule, Python and numpy.
     """
 
@@ -39,8 +39,12 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     shuffle: bool = True
     dtype: Literal["float32", "float64"] = "float32"
     backend: str = "reference"
+    drop_last: bool = False
     accumulate: Positive = 1
-    clip: Choice | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
     validation: dict[str, Any] = {}
     versions: dict[str, str] = {}
 
