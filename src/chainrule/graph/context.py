@@ -23,8 +23,6 @@ class Context(threading.local):
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
-    training: bool = False
-    """Whether layers that differ in training (dropout, batch normalisation) are training."""
     key: Tensor | None = None
     """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
 
