@@ -180,3 +180,14 @@ def test_after_kill_9_the_newest_acknowledged_checkpoint_loads(tmp_path, config)
 def test_after_many_kills_the_newest_acknowledged_checkpoint_loads(tmp_path, config):
     RunDirectory.create(tmp_path / "run", config).close()
     kill_and_load(tmp_path / "run", 1000, np.random.default_rng(1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_link_planted_at_the_temporary_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable.secrets, "token_hex", lambda length: "ab")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".chainrule-{os.getpid()}-ab.tmp").symlink_to(victim)
+    with pytest.raises(CheckpointError, match="File exists"):
+        save_checkpoint(tmp_path / "a", NEW, {})
+    assert victim.read_text() == "precious"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chainrule.errors import ArgumentError, BusyError, ChainruleWarning, CheckpointError
-from chainrule.record import Choice, RunConfig, RunDirectory, Step, durable, run_name, save_checkpoint
+from chainrule.record import Choice, RunConfig, RunDirectory, Step, durable, run_directory, run_name, save_checkpoint
 
 
 @pytest.fixture
@@ -172,6 +172,20 @@ def test_a_second_writer_is_refused_and_told_who_is_first(run):
     save(run, 1)
 
 
+def test_a_run_that_began_while_we_waited_for_the_lock_is_not_touched(tmp_path, config, monkeypatch):
+    real = run_directory.acquire
+
+    def late(path):
+        monkeypatch.setattr(run_directory, "acquire", real)
+        RunDirectory.create(path.parent, config).end("finished")
+        return real(path)
+
+    monkeypatch.setattr(run_directory, "acquire", late)
+    with pytest.raises(ArgumentError, match="finished"):
+        RunDirectory.create(tmp_path / "run", config)
+    assert RunDirectory.open(tmp_path / "run").status.state == "finished"
+
+
 def test_a_lock_of_a_dead_process_stops_nobody(tmp_path, config):
     RunDirectory.create(tmp_path / "run", config).close()
     # As after kill -9: the file names a process, and the number may belong to a living one by now.
@@ -312,6 +326,14 @@ def test_a_failed_save_removes_nothing(run, monkeypatch):
         save(run, 3)
     assert run.checkpoints() == (1, 2)
     assert run.latest().step == 2
+
+
+def test_the_record_is_made_durable_before_the_checkpoint(run, monkeypatch):
+    order = []
+    monkeypatch.setattr(run.record, "sync", lambda: order.append("record"))
+    monkeypatch.setattr(run_directory, "save_checkpoint", lambda *arguments: order.append("checkpoint"))
+    save(run, 1)
+    assert order == ["record", "checkpoint"]
 
 
 def test_the_same_step_twice_is_replaced(run):

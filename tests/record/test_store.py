@@ -165,6 +165,29 @@ def test_damaged_files_are_refused_by_name(closed, spoil, says, write):
     assert str(closed) in str(caught.value)
 
 
+def test_damage_that_reading_the_losses_would_not_meet_is_found_before_writing(closed):
+    content = closed.read_bytes()
+    with Record.open(closed) as record:
+        page = record._connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'layers'").fetchone()[0]
+    size = int.from_bytes(content[16:18], "big")
+    closed.write_bytes(content[: (page - 1) * size] + bytes(size) + content[page * size :])
+    with pytest.raises(CheckpointError, match=r"record\.sqlite.*damaged"):
+        Record.open(closed, write=True)
+
+
+def test_a_reader_that_takes_its_time_does_not_stop_the_writer(record):
+    record.append_steps([step(1)])
+    with Record.open(record.path) as reader:
+        reader._connection.execute("BEGIN")
+        assert reader.losses()[0].tolist() == [1]
+        record._connection.execute("PRAGMA busy_timeout=0")
+        record.append_steps([step(2)])
+        record.sync()
+        assert reader.losses()[0].tolist() == [1]  # as it was when the reader began
+        reader._connection.execute("COMMIT")
+        assert reader.losses()[0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("pragma", "says"), [("application_id=0", "did not write"), ("user_version=2", r"newer chainrule.*Upgrade")]
 )
