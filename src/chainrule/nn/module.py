@@ -105,12 +105,15 @@ class Module:
         given = tuple(map(self._received, inputs))
         try:
             with holding(scope=scope):
-                return self.forward(*given, **keywords)
+                output = self.forward(*given, **keywords)
         except ShapeError as error:
             if scope and not hasattr(error, "layer"):
                 error.layer = scope  # type: ignore[attr-defined]
                 error.args = (f"layer {scope!r} ({self._title()}): {error.args[0]}", *error.args[1:])
             raise
+        if context.observer is not None:
+            context.observer(self, output)
+        return output
 
     def _received(self, x: Any) -> Any:
         """Arrays become tensors, floating ones of the parameters' dtype."""
@@ -206,6 +209,11 @@ class Module:
                 state.draw(seed)
         return self
 
+    def initialise_if_needed(self) -> None:
+        """Draw first weights with seed 0 where there are none yet."""
+        if not all(state.drawn for _, state in self._named_states(State)):
+            self.initialise(0)
+
     def settle_initialisers(self) -> None:
         """Let each layer whose ``init`` is "auto" see what follows it."""
         for module in self.modules():
@@ -252,7 +260,7 @@ class Module:
         if wanted.kind != "f":
             raise DTypeError(f"parameters can be float32 or float64, not {wanted}")
         for _, state in self._named_states(State):
-            if state.spec.floating:
+            if state.spec.floating and state.dtype != wanted:
                 values = state.array.astype(wanted) if state.drawn else None
                 state.spec = TensorSpec(state.shape, wanted)
                 state.array = values

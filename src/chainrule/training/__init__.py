@@ -3,7 +3,7 @@
 from chainrule.training.callbacks import Callback
 from chainrule.training.fit import fit
 from chainrule.training.run import Run
-from chainrule.training.step import TrainingStep
+from chainrule.training.step import CompiledStep, TrainingStep, step
 from chainrule.training.stopping import EarlyStopping
 
-__all__ = ["Callback", "EarlyStopping", "Run", "TrainingStep", "fit"]
+__all__ = ["Callback", "CompiledStep", "EarlyStopping", "Run", "TrainingStep", "fit", "step"]

@@ -21,8 +21,8 @@ from chainrule.errors import ArgumentError, CheckpointError, DataError, NonFinit
 from chainrule.graph import constant
 from chainrule.nn import Module
 from chainrule.ops import key
-from chainrule.optim import Adam, Schedule, Optimizer, describe
-from chainrule.record import Choice, Checkpoint, RunConfig, RunDirectory, Step
+from chainrule.optim import Adam, Optimizer, Schedule, describe
+from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory, Step
 from chainrule.training.callbacks import Callback, as_callbacks
 from chainrule.training.evaluation import Evaluation
 from chainrule.training.head import Loss, check_head, check_probabilities, loss_named, targets_for, task_of
@@ -212,7 +212,11 @@ class _Trainer:
         run, plan = self.run, self.plan
         run.path = None if directory is None else directory.path
         updates = None if isinstance(self.rows, Stream) else self.updates_an_epoch() * plan.epochs
-        with self.step.state.training(), progress_for(progress, plan.epochs, updates) as bar, Interrupts() as interrupts:
+        with (
+            self.step.state.training(),
+            progress_for(progress, plan.epochs, updates) as bar,
+            Interrupts() as interrupts,
+        ):
             for callback in self.callbacks:
                 callback.on_start(run)
             try:
@@ -223,7 +227,9 @@ class _Trainer:
             except BaseException as error:
                 self._save(directory, bar, always=True)
                 if isinstance(error, KeyboardInterrupt) and directory is not None:
-                    bar.say(f"stopped after step {run.step}; go on with resume=True and run_dir={str(directory.path)!r}")
+                    bar.say(
+                        f"stopped after step {run.step}; go on with resume=True and run_dir={str(directory.path)!r}"
+                    )
                 raise
             if plan.stopping is not None and self.best_arrays is not None:
                 self.net.load_state_dict(self.best_arrays)
@@ -420,7 +426,9 @@ class _Trainer:
         x, y = (self.rows.validation_x, self.rows.validation_y) if held else (self.rows.x, self.rows.y)
         x, y = x[:2000], y[:2000]
         prediction = self.net.predict(x)
-        losses = [float(self.loss(constant(prediction[i : i + 1]), constant(y[i : i + 1])).item()) for i in range(len(x))]
+        losses = [
+            float(self.loss(constant(prediction[i : i + 1]), constant(y[i : i + 1])).item()) for i in range(len(x))
+        ]
         order = np.argsort(-np.asarray(losses), kind="stable")
         chosen = [int(order[0]), int(order[len(order) // 2]), int(order[-1])][: min(count, len(order))]
         for i in chosen:
@@ -456,9 +464,7 @@ def _stopping(given: EarlyStopping | int | None) -> EarlyStopping | None:
     return EarlyStopping(given) if isinstance(given, int) and not isinstance(given, bool) else given  # type: ignore[return-value]
 
 
-def _rows(
-    data: Any, validation: Any, target: Any, loss: str, net: Module, seed: int, epochs: int
-) -> Dataset | Stream:
+def _rows(data: Any, validation: Any, target: Any, loss: str, net: Module, seed: int, epochs: int) -> Dataset | Stream:
     """The data, checked, with targets as the loss takes them."""
     y = data[1] if isinstance(data, tuple) and len(data) == 2 else None
     dtype = net.dtype.name if isinstance(net, Module) else "float32"
@@ -466,7 +472,9 @@ def _rows(
     found = as_dataset(data, validation, target=target, task=task, seed=seed, dtype=dtype, epochs=epochs)
     if isinstance(found, Stream):
         if validation is not None:
-            raise ArgumentError("validation with an iterable of batches: pass (x, y) arrays or a Dataset as data instead")
+            raise ArgumentError(
+                "validation with an iterable of batches: pass (x, y) arrays or a Dataset as data instead"
+            )
         return found
     if len(found.x) == 0:
         raise DataError("the data has no rows: nothing can be learned from it")
@@ -501,8 +509,8 @@ def _config(trainer: _Trainer, data: Any, options: Any) -> RunConfig:
         dtype=trainer.net.dtype.name,  # type: ignore[arg-type]
         backend=trainer.backend,
         accumulate=plan.accumulate,
-        clip_norm=options.clip_norm,
-        clip_value=options.clip_value,
+        clip_norm=options.clip.norm,
+        clip_value=options.clip.value,
         l1=options.l1,
         l2=options.l2,
         validation={"rows": 0 if getattr(rows, "validation_x", None) is None else len(rows.validation_x)},  # type: ignore[union-attr, arg-type]
@@ -532,5 +540,3 @@ def _directory(run_dir: str | Path | None, resume: bool, config: RunConfig) -> R
         directory.close()
         raise
     return directory
-
-

@@ -83,7 +83,9 @@ def metric_named(name: str) -> Metric:
     if name.startswith("top") and name[3:].isdigit() and int(name[3:]) > 0:
         return top_k(int(name[3:]))
     if name not in METRICS:
-        raise ArgumentError(f"no metric is called {name!r}: use {', '.join(METRICS)}, or a function of (prediction, truth)")
+        raise ArgumentError(
+            f"no metric is called {name!r}: use {', '.join(METRICS)}, or a function of (prediction, truth)"
+        )
     return METRICS[name]
 
 

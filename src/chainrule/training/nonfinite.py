@@ -20,7 +20,7 @@ def explain_nonfinite(graph: Graph, inputs: list[np.ndarray], step: int, what: s
                                   "weights were left as they were: clean the data, or go back to a checkpoint")  # fmt: skip
     values: dict[Any, Any] = {x.key: a for x, a in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes():
-        arguments = [values[x.key] if x.key in values else x.array for x in node.inputs]
+        arguments = [values.get(x.key, x.array) for x in node.inputs]
         with np.errstate(all="ignore"):
             result = node.primitive.evaluate(NUMPY, *arguments, **node.parameters)
         results = result if node.primitive.several else (result,)
@@ -41,8 +41,8 @@ def _sentence(node: Node, arguments: list[Any], results: tuple, step: int, what:
     rows = _bad_rows(next(r for r in results if _bad(r)))
     return (
         f"step {step}: the {what} is not finite. First bad operation: {part}{layer}{line}, whose inputs were finite "
-        f"(largest {max(largest, default=0.0):.3g}); bad rows of the batch: {rows}. The weights were left as they were: "
-        "lower the learning rate, clip the gradient (clip_norm=1.0), or scale the inputs"
+        f"(largest {max(largest, default=0.0):.3g}); bad rows of the batch: {rows}. The weights were left as they "
+        "were: lower the learning rate, clip the gradient (clip_norm=1.0), or scale the inputs"
     )
 
 

@@ -81,10 +81,11 @@ class Bar:
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         width = len(str(self.epochs))
-        self.say(f"epoch {epoch:>{width}}/{self.epochs}  {shown_metrics(metrics)}")
+        seen = {k: v for k, v in metrics.items() if k != "learning_rate"}
+        self.say(f"epoch {epoch:>{width}}/{self.epochs}  {shown_metrics(seen)}")
 
     def say(self, text: str) -> None:
-        self.bar.console.print(text, highlight=False, markup=False)
+        self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def shown_metrics(metrics: dict[str, float]) -> str:

@@ -93,10 +93,10 @@ class Run:
         versions = ", ".join(f"{k} {v}" for k, v in c.versions.items())
         arguments = ", ".join(f"{k}={v}" for k, v in c.optimizer.arguments.items())
         return (
-            f"A network of {count:,} parameters was trained on {c.source} for {self.epoch} epochs ({self.step:,} updates) "
-            f"in mini-batches of {c.batch_size} rows, with the loss {c.loss.name}, the optimizer {c.optimizer.name} "
-            f"({arguments}) and the learning-rate schedule {c.learning_rate_schedule.name}, in {c.dtype}, seed {c.seed}. "
-            f"After the last epoch: {result}. Software: {versions}."
+            f"A network of {count:,} parameters was trained on {c.source} for {self.epoch} epochs ({self.step:,} "
+            f"updates) in mini-batches of {c.batch_size} rows, with the loss {c.loss.name}, the optimizer "
+            f"{c.optimizer.name} ({arguments}) and the learning-rate schedule {c.learning_rate_schedule.name}, in "
+            f"{c.dtype}, seed {c.seed}. After the last epoch: {result}. Software: {versions}."
         )
 
     @classmethod

@@ -42,9 +42,7 @@ class TrainingState:
         self.theta = np.zeros(sum(sizes), self.dtype)
         self.gradient = np.zeros_like(self.theta)
         self.moments = optimizer.initial(self.theta)
-        for parameter, view in zip(self.parameters, self.views(self.theta), strict=True):
-            view[...] = parameter.array
-            parameter.array = view
+        self.bind()
         self.step = 0
         self._busy = threading.Lock()
 
@@ -52,9 +50,15 @@ class TrainingState:
         """The part of a flat array that belongs to each parameter, in its shape."""
         return [flat[o : o + p.size].reshape(p.shape) for o, p in zip(self.offsets, self.parameters, strict=True)]
 
-    def bound(self) -> bool:
-        """Whether the network's arrays still are views of this memory."""
-        return all(p.array.base is self.theta for p in self.parameters)
+    def bind(self) -> None:
+        """Make the network's arrays views of this memory, with the values that they have.
+
+        Needed again where something else took them over: another state, or a conversion.
+        """
+        for parameter, view in zip(self.parameters, self.views(self.theta), strict=True):
+            if parameter.array.base is not self.theta:
+                view[...] = parameter.array
+                parameter.array = view
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -62,6 +66,7 @@ class TrainingState:
         if not self._busy.acquire(blocking=False):
             raise BusyError("this network is already training in another thread: wait for it, or train a copy")
         try:
+            self.bind()
             yield
         finally:
             self._busy.release()

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from chainrule.compiler import Evaluated, compile_graph
-from chainrule.errors import ArgumentError, DTypeError, ShapeError, UnreachableWarning
-from chainrule.graph import Tensor, Traced, context, holding, ones_cotangent, reason, trace, vjp, zeros_like
+from chainrule.data.batches import batch_slices, permutation
+from chainrule.errors import ArgumentError, DTypeError, GraphError, ShapeError, UnreachableWarning
+from chainrule.graph import (
+    Graph,
+    Tensor,
+    Traced,
+    as_array,
+    context,
+    holding,
+    ones_cotangent,
+    reason,
+    trace,
+    vjp,
+    zeros_like,
+)
 from chainrule.nn import Module
-from chainrule.ops import sqrt, square
+from chainrule.ops import key, sqrt, square
 from chainrule.ops import sum as total
-from chainrule.optim import Optimizer, clip_by_norm, clip_by_value, penalty
+from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.spec import UINT32, TensorSpec
 from chainrule.training.nonfinite import explain_nonfinite
 from chainrule.training.state import TrainingState
@@ -27,8 +41,7 @@ StepFunction = Callable[..., Tensor]
 class StepOptions:
     """What a step does beside loss, gradient and update."""
 
-    clip_norm: float | None = None
-    clip_value: float | None = None
+    clip: Clip = field(default_factory=Clip)
     l1: float = 0.0
     l2: float = 0.0
 
@@ -55,7 +68,7 @@ def build_gradients(
         pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()))
         found = [_reached(loss, n, w, g) for (n, w), g in zip(weights.items(), pulled, strict=True)]
         shared = [g * share for g in found]
-        return (loss, *(before + g for before, g in zip(so_far, shared, strict=True)) if adds else shared)
+        return (loss, *([before + g for before, g in zip(so_far, shared, strict=True)] if adds else shared))
 
     names = [f"input{i}" for i in range(len(specs))] if len(specs) != 2 else ["x", "y"]
     labels = [*names, "key", "share", *(f"gradient of {n}" for n in state.names if adds)]
@@ -86,10 +99,7 @@ def build_update(state: TrainingState, options: StepOptions) -> Traced:
         moments = dict(zip(slots, rest, strict=False))
         numbers = dict(zip(scalars, rest[len(slots) :], strict=True))
         norm = sqrt(total(square(gradient)))
-        if options.clip_value is not None:
-            gradient = clip_by_value(gradient, options.clip_value)
-        if options.clip_norm is not None:
-            gradient, _ = clip_by_norm(gradient, options.clip_norm)
+        gradient, _ = options.clip.clipped(gradient)
         theta, moments = state.optimizer.update(theta, gradient, moments, numbers)
         return (norm, theta, *(moments[s] for s in slots))
 
@@ -184,14 +194,75 @@ class TrainingStep:
 
 def checked_options(clip_norm: Any, clip_value: Any, l1: Any, l2: Any) -> StepOptions:
     """The options of a step; ArgumentError for a number out of its range."""
-    for name, value, least in (("clip_norm", clip_norm, 0), ("clip_value", clip_value, 0), ("l1", l1, 0), ("l2", l2, 0)):
-        optional = name.startswith("clip")
-        if optional and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < least:
-            raise ArgumentError(f"{name} must be a finite number of at least {least}, got {value!r}")
-        if optional and value == 0:
-            raise ArgumentError(f"{name} must be above 0, got 0: it would stop all learning; leave it out for no clipping")
-    return StepOptions(clip_norm, clip_value, float(l1), float(l2))
+    for name, value in (("l1", l1), ("l2", l2)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+            raise ArgumentError(f"{name} must be a finite number of at least 0, got {value!r}")
+    return StepOptions(Clip(norm=clip_norm, value=clip_value), float(l1), float(l2))
 
 
+class CompiledStep:
+    """What ``@step`` gives: call it with a batch for one update, or ``epoch`` for a pass over all rows."""
+
+    def __init__(self, inner: TrainingStep, seed: int) -> None:
+        self.inner, self.seed = inner, seed
+        self.epochs = 0
+
+    def __call__(self, *batch: Any) -> float:
+        """One update; the loss of the batch before it."""
+        arrays = tuple(self._array(a) for a in batch)
+        state = self.inner.state
+        with state.training():
+            return self.inner(arrays, self._key(0), state.optimizer.lr).loss
+
+    def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
+        """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""
+        arrays = tuple(self._array(a) for a in rows)
+        n = len(arrays[0])
+        order = permutation(n, self.seed, self.epochs) if shuffle else np.arange(n)
+        total, counted, state = 0.0, 0, self.inner.state
+        with state.training():
+            for part in batch_slices(n, batch_size, drop_last):
+                chosen = order[part]
+                result = self.inner(tuple(a[chosen] for a in arrays), self._key(0), state.optimizer.lr)
+                total += result.loss * len(chosen)
+                counted += len(chosen)
+        self.epochs += 1
+        return total / counted
+
+    @property
+    def graph(self) -> Graph:
+        """Forward and backward pass of the last batch shape."""
+        if not self.inner.variants:
+            raise GraphError("the step has not been called yet, so there is no graph: call it once")
+        return next(reversed(self.inner.variants.values())).traced.graph
+
+    def _array(self, given: Any) -> np.ndarray:
+        array = given.value("a step") if isinstance(given, Tensor) else as_array(given)
+        return array.astype(self.inner.state.dtype, copy=False) if array.dtype.kind == "f" else array
+
+    def _key(self, first_row: int) -> np.ndarray:
+        return key(self.seed, self.inner.state.step + 1, first_row).value("a step")
+
+
+def step(
+    net: Module,
+    optimizer: Optimizer,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    seed: int = 0,
+    backend: str = "reference",
+) -> Callable[[StepFunction], CompiledStep]:
+    """Turn a function that returns the loss of a batch into a step of training.
+
+    Used as ``@step(net, optimizer)`` over ``def step(x, y): return loss``; forward, backward, clip and update of
+    ``net``'s parameters are compiled together, once for each shape of the batch. See ``fit`` for the options.
+    """
+
+    def made(function: StepFunction) -> CompiledStep:
+        inner = TrainingStep(function, net, optimizer, checked_options(clip_norm, clip_value, l1, l2), backend)
+        return functools.wraps(function)(CompiledStep(inner, seed))  # type: ignore[return-value]
+
+    return made
