@@ -65,7 +65,7 @@ class Adam(Optimizer):
 
 def moment_slots(amsgrad: bool) -> tuple[str, ...]:
     """State of Adam and AdamW, under PyTorch's names."""
-    return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sqs",) * amsgrad))
+    return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) * amsgrad))
 
 
 def bias_corrections(step: int, lr: float, betas: tuple[float, float]) -> dict[str, float]:
@@ -84,6 +84,6 @@ def moment_change(
     mean = betas[0] * state["exp_avg"] + (1.0 - betas[0]) * gradient
     squares = betas[1] * state["exp_avg_sq"] + (1.0 - betas[1]) * (gradient * gradient)
     after, divisor = {"exp_avg": mean, "exp_avg_sq": squares}, squares
-    if "max_exp_avg_sqs" in state:
-        after["max_exp_avg_sqs"] = divisor = maximum(state["max_exp_avg_sqs"], squares)
+    if "max_exp_avg_sq" in state:
+        after["max_exp_avg_sq"] = divisor = maximum(state["max_exp_avg_sq"], squares)
     return scalars["step_size"] * (mean / (sqrt(divisor) / scalars["second_correction"] + eps)), after

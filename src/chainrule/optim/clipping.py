@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from chainrule.errors import ArgumentError
 from chainrule.graph import Tensor
 from chainrule.ops import clip, minimum, sqrt, sum
 from chainrule.optim.arguments import Number, declared
@@ -17,31 +16,27 @@ Limit = Annotated[float | None, Number(above=0, optional=True)]
 
 @declared
 class Clip:
-    """Keep gradients from being too large: by their norm, or each entry by itself. Clip() clips nothing.
+    """Keep gradients from being too large: each entry by itself, then the norm of all. Clip() leaves them as they are.
 
     norm:  the largest Euclidean norm that the gradient of all parameters together may have. Keeps its direction.
     value: the largest absolute value that an entry may have. Bends its direction.
 
-    >>> Clip(norm=1.0)
-    Clip(norm=1.0, value=None)
+    >>> from chainrule.graph import tensor
+    >>> Clip(norm=5.0).clipped(tensor([30.0, 40.0]))
+    (tensor([3., 4.]), tensor(50.))
     """
 
     norm: Limit = None
     value: Limit = None
 
-    def __post_init__(self) -> None:
-        if self.norm is not None and self.value is not None:
-            raise ArgumentError(
-                f"Clip: only one of norm and value can be given, got norm={self.norm} and value={self.value}"
-            )
-
     def clipped(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The clipped gradient, and the norm that it had before. gradient: a flat vector."""
-        if self.norm is not None:
-            return clip_by_norm(gradient, self.norm)
+        before = euclidean_norm(gradient)
         if self.value is not None:
-            return clip_by_value(gradient, self.value), euclidean_norm(gradient)
-        return gradient, euclidean_norm(gradient)
+            gradient = clip_by_value(gradient, self.value)
+        if self.norm is not None:
+            gradient, _ = clip_by_norm(gradient, self.norm)
+        return gradient, before
 
 
 def euclidean_norm(gradient: Tensor) -> Tensor:

@@ -60,14 +60,21 @@ class Optimizer(ABC):
         """
 
     def stepped(
-        self, parameter: np.ndarray, gradient: np.ndarray, state: Mapping[str, np.ndarray] | None = None, step: int = 1
+        self,
+        parameter: np.ndarray,
+        gradient: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
+        step: int = 1,
+        lr: float | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """One step on NumPy arrays at the learning rate ``lr``: the same formulas, run at once.
+        """One step on NumPy arrays: the same formulas, run at once.
 
         state: what the step before returned; None before the first.
+        lr:    the learning rate of this step; None for the optimizer's own.
         """
         before = self.initial(parameter) if state is None else state
-        scalars = {name: tensor(np.asarray(x, parameter.dtype)) for name, x in self.scalars(step, self.lr).items()}
+        numbers = self.scalars(step, self.lr if lr is None else lr)
+        scalars = {name: tensor(np.asarray(x, parameter.dtype)) for name, x in numbers.items()}
         moved, after = self.update(
             tensor(parameter), tensor(gradient), {slot: tensor(x) for slot, x in before.items()}, scalars
         )
