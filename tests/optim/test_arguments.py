@@ -213,7 +213,7 @@ def test_names_order_and_defaults_are_pytorchs(cls):
 def test_a_description_is_plain_data_and_builds_the_same_again(cls):
     made = built(cls)
     data = json.loads(json.dumps(optim.describe(made), allow_nan=False))
-    kind = next(k for k in (optim.Optimizer, optim.Schedule, optim.Clip) if issubclass(cls, k))
+    kind = next(k for k in (optim.Optimizer, optim.LearningRateSchedule, optim.Clip) if issubclass(cls, k))
     assert optim.from_description(data, kind) == made
 
 

@@ -14,7 +14,7 @@ from chainrule.optim.arguments import shown, unknown
 from chainrule.optim.clipping import Clip
 from chainrule.optim.optimizer import Optimizer
 from chainrule.optim.rmsprop import RMSprop
-from chainrule.optim.schedules import SCHEDULES, Schedule
+from chainrule.optim.schedules import SCHEDULES, LearningRateSchedule
 from chainrule.optim.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -30,7 +30,7 @@ BY_CLASS_NAME: dict[str, Any] = {cls.__name__: cls for cls in (*OPTIMIZERS.value
 """All that a description can build. Closed: no name in a file reaches anything else."""
 
 
-def describe(made: Optimizer | Schedule | Clip) -> dict[str, Any]:
+def describe(made: Optimizer | LearningRateSchedule | Clip) -> dict[str, Any]:
     """The class and all arguments, in numbers, booleans, strings, lists and dicts, as JSON has them.
 
     >>> describe(Adam(lr=0.01))["arguments"]
@@ -43,13 +43,13 @@ def describe(made: Optimizer | Schedule | Clip) -> dict[str, Any]:
 def _as_data(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_as_data(x) for x in value]
-    return describe(value) if isinstance(value, Schedule) else value
+    return describe(value) if isinstance(value, LearningRateSchedule) else value
 
 
 def from_description(description: Any, kind: Any = Optimizer) -> Any:
     """What ``describe`` described. ArgumentError if it is damaged, or of another kind than asked for.
 
-    kind: Optimizer, Schedule or Clip.
+    kind: Optimizer, LearningRateSchedule or Clip.
 
     >>> from_description({"name": "SGD", "arguments": {"lr": 0.1}})
     SGD(lr=0.1, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False)
@@ -68,4 +68,4 @@ def from_description(description: Any, kind: Any = Optimizer) -> Any:
 def _as_argument(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_argument(x) for x in value]
-    return from_description(value, Schedule) if isinstance(value, Mapping) else value
+    return from_description(value, LearningRateSchedule) if isinstance(value, Mapping) else value

@@ -20,7 +20,7 @@ Milestones = Annotated[tuple[int, ...], Numbers(Number(at_least=1, whole=True))]
 
 
 @declared
-class Schedule(ABC):
+class LearningRateSchedule(ABC):
     """How the learning rate changes while training goes on.
 
     every: what it counts, "epoch" or "step" (one update of the weights).
@@ -51,7 +51,7 @@ class Schedule(ABC):
 
 
 @declared
-class ConstantLR(Schedule):
+class ConstantLR(LearningRateSchedule):
     """base * factor for the first total_iters counts, then base. With factor=1 the rate never changes.
 
     Source: PyTorch's class of that name.
@@ -68,7 +68,7 @@ class ConstantLR(Schedule):
 
 
 @declared
-class StepLR(Schedule):
+class StepLR(LearningRateSchedule):
     """base * gamma ^ floor(count / step_size): a fall by the factor gamma after each step_size counts.
 
     >>> [round(StepLR(step_size=2).rate(0.1, count), 4) for count in range(5)]
@@ -83,7 +83,7 @@ class StepLR(Schedule):
 
 
 @declared
-class MultiStepLR(Schedule):
+class MultiStepLR(LearningRateSchedule):
     """base * gamma ^ (number of milestones reached). milestones: counts in ascending order, from 1.
 
     >>> [round(MultiStepLR(milestones=[1, 3], gamma=0.5).rate(0.1, count), 4) for count in range(5)]
@@ -98,7 +98,7 @@ class MultiStepLR(Schedule):
 
 
 @declared
-class ExponentialLR(Schedule):
+class ExponentialLR(LearningRateSchedule):
     """base * gamma ^ count.
 
     >>> [round(ExponentialLR(gamma=0.5).rate(0.1, count), 4) for count in range(4)]
@@ -112,7 +112,7 @@ class ExponentialLR(Schedule):
 
 
 @declared
-class CosineAnnealingLR(Schedule):
+class CosineAnnealingLR(LearningRateSchedule):
     """eta_min + (base - eta_min) (1 + cos(π count / T_max)) / 2: half a cosine wave from base down to eta_min.
 
     After T_max counts it rises again, as in PyTorch: give T_max the length of the training.
@@ -130,7 +130,7 @@ class CosineAnnealingLR(Schedule):
 
 
 @declared
-class LinearLR(Schedule):
+class LinearLR(LearningRateSchedule):
     """Warm-up: base times a factor that goes in a straight line from start_factor to end_factor in total_iters counts.
 
     Source: Goyal et al. 2017 (arXiv:1706.02677), section 2.2 (gradual warm-up); names and defaults are PyTorch's.
@@ -149,7 +149,7 @@ class LinearLR(Schedule):
 
 
 @declared
-class OneCycleLR(Schedule):
+class OneCycleLR(LearningRateSchedule):
     """One cycle: up from max_lr / div_factor to max_lr, then down to max_lr / div_factor / final_div_factor.
 
     Its rates come from max_lr alone; the optimizer's own lr is not used, and momentum is not cycled (PyTorch's
@@ -212,7 +212,7 @@ class OneCycleLR(Schedule):
 
 
 @declared
-class ReduceLROnPlateau(Schedule):
+class ReduceLROnPlateau(LearningRateSchedule):
     """Multiply the rate by factor each time the metric has not got better for more than patience observations.
 
     mode:           "min" if a smaller metric is better (a loss), "max" if a larger one is (accuracy).
@@ -282,14 +282,14 @@ class Members:
     def accepts(self, value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not value:
             return False
-        return all(isinstance(x, Schedule) and not x.initial() for x in value)
+        return all(isinstance(x, LearningRateSchedule) and not x.initial() for x in value)
 
-    def plain(self, value: Any) -> tuple[Schedule, ...]:
+    def plain(self, value: Any) -> tuple[LearningRateSchedule, ...]:
         return tuple(value)
 
 
 @declared
-class SequentialLR(Schedule):
+class SequentialLR(LearningRateSchedule):
     """One schedule after the other, each counting from 0 at its milestone: a warm-up and then a decay.
 
     schedules:  what to follow, in order; all count the same thing as this one (``every``).
@@ -300,7 +300,7 @@ class SequentialLR(Schedule):
     [0.05, 0.075, 0.1, 0.05, 0.025]
     """
 
-    schedules: Annotated[tuple[Schedule, ...], Members()]
+    schedules: Annotated[tuple[LearningRateSchedule, ...], Members()]
     milestones: Milestones
 
     def __post_init__(self) -> None:
@@ -322,7 +322,7 @@ class SequentialLR(Schedule):
         return self.schedules[current].rate(base, count - begin)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
+SCHEDULES: dict[str, type[LearningRateSchedule]] = {
     "constant": ConstantLR,
     "step": StepLR,
     "multi-step": MultiStepLR,

@@ -1,4 +1,4 @@
-"""Compare two sets of named arrays bit by bit: where do they part first?"""
+"""Compare two sets of named arrays bit by bit: the first place where they part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

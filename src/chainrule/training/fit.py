@@ -21,7 +21,7 @@ from chainrule.errors import ArgumentError, CheckpointError, DataError, NonFinit
 from chainrule.graph import constant
 from chainrule.nn import Module
 from chainrule.ops import key
-from chainrule.optim import Adam, Optimizer, Schedule, describe
+from chainrule.optim import Adam, LearningRateSchedule, Optimizer, describe
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory, Step
 from chainrule.training.callbacks import Callback, as_callbacks
 from chainrule.training.evaluation import Evaluation
@@ -45,7 +45,7 @@ def fit(
     validation: Any = None,
     target: str | int | None = None,
     metrics: Any = None,
-    learning_rate_schedule: Schedule | None = None,
+    learning_rate_schedule: LearningRateSchedule | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     l1: float = 0.0,
@@ -125,7 +125,7 @@ class _Plan:
     shuffle: bool
     drop_last: bool
     seed: int
-    schedule: Schedule | None
+    schedule: LearningRateSchedule | None
     stopping: EarlyStopping | None
     on_nan: str
 
