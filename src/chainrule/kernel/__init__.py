@@ -3,6 +3,7 @@
 from chainrule.kernel.program import (
     Accumulate,
     Buffer,
+    Gate,
     Gemm,
     LaneLoop,
     Matrix,
@@ -33,6 +34,7 @@ __all__ = [
     "Affine",
     "Buffer",
     "Const",
+    "Gate",
     "Gather",
     "Gemm",
     "LaneLoop",

@@ -151,7 +151,14 @@ class Gemm:
     adds: bool = False
 
 
-Statement = Nest | Gemm
+@dataclass(frozen=True)
+class Gate:
+    """Go on only if the bool in ``buffer`` is true; otherwise the program ends here and says so."""
+
+    buffer: int
+
+
+Statement = Nest | Gemm | Gate
 
 
 @dataclass(frozen=True)
