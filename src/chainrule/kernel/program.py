@@ -21,6 +21,8 @@ class Buffer:
     role: str
     name: str = ""
     values: np.ndarray | None = None
+    offset: int = 0
+    """Of scratch: where in the arena it begins, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,8 @@ class Program:
     statements: tuple[Statement, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    arena: int = 0
+    """Bytes of scratch that a run needs."""
 
     def __str__(self) -> str:
         from chainrule.kernel.text import program_text
