@@ -43,7 +43,7 @@ def source(x: Any, what: str) -> Tensor:
     if isinstance(x, Tensor) and (x.array is None or x.requires_grad):
         made = identity(x)
     else:
-        array = x.array if isinstance(x, Tensor) else as_array(x)
+        array = x.value(what) if isinstance(x, Tensor) else as_array(x)
         if array.dtype.kind in "iu" and isinstance(x, (int, list)):
             array = array.astype(np.float32)
         made = Tensor(TensorSpec(array.shape, array.dtype), array)

@@ -19,6 +19,8 @@ from chainrule.ops.elementwise import (
     tanh,
     where,
 )
+from chainrule.ops.movement import reshape
+from chainrule.ops.namespace import OPS
 from chainrule.spec import TensorSpec
 
 
@@ -214,9 +216,6 @@ def _prelu_slopes(xp: Any, x: Any, weight: Any) -> Any:
 
 
 def _prelu_pullback(dy: Tensor, y: Tensor, x: Tensor, weight: Tensor) -> tuple:
-    from chainrule.ops.movement import reshape
-    from chainrule.ops.namespace import OPS
-
     slopes = _prelu_slopes(OPS, x, weight)
     dslopes = unbroadcast(where(greater(x, 0), 0.0, dy * x), slopes.shape)
     return where(greater(x, 0), dy, dy * slopes), reshape(dslopes, weight.shape)

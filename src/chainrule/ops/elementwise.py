@@ -156,7 +156,7 @@ remainder = elementwise(
     convention="The derivative of the floor is 0, also at its jumps.",
     ties=True,
 )
-_pow = elementwise(
+_pow: Primitive = elementwise(
     "pow",
     "y = a^b",
     domain=(0.5, 2.0),
@@ -225,7 +225,7 @@ logical_not = logical("logical_not", "y = not x", 1)
 isfinite = logical("isfinite", "y = x is neither infinite nor NaN", 1)
 isnan = logical("isnan", "y = x is NaN", 1)
 
-where = elementwise(
+where: Primitive = elementwise(
     "where",
     "y = a where the condition holds, else b",
     result="same",
@@ -254,7 +254,7 @@ expm1 = elementwise(
     evaluate=lambda xp, x: xp.expm1(x),
     pullback=lambda dy, y, x: (dy * (y + 1),),
 )
-log = elementwise(
+log: Primitive = elementwise(
     "log",
     "y = ln x",
     domain=(0.3, 4),
@@ -287,7 +287,7 @@ abs = elementwise(
     convention="0 at x = 0.",
     why=("the error with the sign of x",),
 )
-sign = elementwise(
+sign: Primitive = elementwise(
     "sign",
     "y = -1, 0 or 1, as x is negative, zero or positive",
     result="same",
@@ -322,7 +322,7 @@ sin = elementwise(
     evaluate=lambda xp, x: xp.sin(x),
     pullback=lambda dy, y, x: (dy * cos(x),),
 )
-cos = elementwise(
+cos: Primitive = elementwise(
     "cos",
     "y = cos x",
     domain=(-7, 7),

@@ -83,7 +83,7 @@ def _draw_scatter(point: Draw) -> tuple[tuple, dict]:
     return (point.integers(shape, 0, rows), point.real((*shape, *point.shape(0, 1)))), {"rows": rows}
 
 
-scatter_add = Primitive(
+scatter_add: Primitive = Primitive(
     "scatter_add",
     "y = 0, then y[index[i], …] += u[i, …]",
     shape=_scatter_shape,

@@ -30,7 +30,7 @@ def _draw_matmul(point: Draw) -> tuple[tuple, dict]:
     return (a, b), {}
 
 
-_matmul = Primitive(
+_matmul: Primitive = Primitive(
     "matmul",
     "y = a b",
     shape=_matmul_shape,

@@ -26,7 +26,9 @@ def reduced(name: str, values: Tensor, reduction: str) -> Tensor:
     """The mean, the sum, or each value."""
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"{name}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    return {"mean": mean, "sum": sum, "none": lambda v: v}[reduction](values)
+    if reduction == "none":
+        return values
+    return mean(values) if reduction == "mean" else sum(values)
 
 
 def _share(name: str, size: int, reduction: str) -> float:

@@ -44,7 +44,7 @@ def _draw_reshape(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"shape": point.choice(*shapes)}
 
 
-reshape = Primitive(
+reshape: Primitive = Primitive(
     "reshape",
     "y = the elements of x in another shape, the last axis fastest",
     shape=_reshape_shape,
@@ -75,7 +75,7 @@ def _draw_permutation(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"axes": tuple(int(a) for a in point.random.permutation(x.ndim))}
 
 
-permute_dims = Primitive(
+permute_dims: Primitive = Primitive(
     "permute_dims",
     "y[i_p(0), i_p(1), …] = x[i_0, i_1, …]",
     shape=lambda x, *, axes: TensorSpec(tuple(x.shape[a] for a in axes), x.dtype),
@@ -311,7 +311,7 @@ def _draw_flip(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"axes": point.axes(x.ndim)}
 
 
-flip = Primitive(
+flip: Primitive = Primitive(
     "flip",
     "y = x backwards along axes",
     shape=lambda x, *, axes: x,

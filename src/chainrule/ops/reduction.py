@@ -270,7 +270,7 @@ log_softmax = along(
     pullback=lambda dy, y, x, axis: (dy - exp(y) * sum(dy, axis, keepdims=True),),
     why=("error minus softmax times the sum of the errors",),
 )
-cumsum = along(
+cumsum: Primitive = along(
     "cumsum",
     "y_i = x_1 + … + x_i",
     evaluate=lambda xp, x, *, axis: xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
