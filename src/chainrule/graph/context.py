@@ -26,7 +26,7 @@ class Context(threading.local):
     training: bool = False
     """Whether layers that differ in training (dropout, batch normalisation) are training."""
     key: Tensor | None = None
-    """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
+    """Random key of the step, [seed low, seed high, step, first row]; None: the next eager one."""
 
 
 context = Context()

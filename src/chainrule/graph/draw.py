@@ -83,7 +83,7 @@ class Draw:
             x = np.where(np.abs(x - kink) < gap, kink + np.copysign(gap, x - kink) * 2, x)
         if distinct:
             order = self.random.permutation(math.prod(shape)).reshape(shape)
-            x = (order - order.size / 2 + 0.25) * (0.3 * self.scale)
+            return self._laid_out((order - order.size / 2 + 0.25) * (0.3 * self.scale))
         return self._laid_out(np.asarray(x, np.float64))
 
     def _laid_out(self, x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chainrule.errors import ArgumentError, ShapeError
+from chainrule.errors import ArgumentError, GraphError, ShapeError
 from chainrule.graph import (
     Graph,
     Primitive,
@@ -19,6 +19,7 @@ from chainrule.graph import (
     placeholder,
     trace,
     vjp,
+    write,
     zeros_like,
 )
 from chainrule.ops.broadcasting import as_tensor
@@ -107,7 +108,10 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         tensors = tuple(map(as_tensor, args))
         traced = trace(function, *(x.spec for x in tensors), lifts=True)
         outputs = apply(recomputed, (*tensors, *traced.captured), {"body": traced.graph})
-        return outputs if len(outputs) > 1 else outputs[0]
+        returned = len(outputs) - len(traced.targets)
+        for target, value in zip(traced.targets, outputs[returned:], strict=True):
+            write(target, value)
+        return outputs[:returned] if returned > 1 else outputs[0]
 
     return wrapped
 
@@ -137,15 +141,21 @@ def scan(function: Callable[..., Any], initial: Any, sequences: Any, *, reverse:
 
     def body(*inputs: Tensor) -> tuple[Tensor, ...]:
         before, rows = inputs[: len(state)], inputs[len(state) :]
-        after, y = function(before if many_states else before[0], rows if many_sequences else rows[0])
-        (after, _), (ys, many) = _as_tuple(after), _as_tuple(y)
+        returned = function(before if many_states else before[0], rows if many_sequences else rows[0])
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise ArgumentError(f"scan: the function must return (state, y), got {type(returned).__name__}")
+        (after, _), (ys, many) = _as_tuple(returned[0]), _as_tuple(returned[1])
         shape_of_result.append(many)
+        if len(after) != len(before):
+            raise ShapeError(f"scan: {len(before)} states go in and {len(after)} come out: return the same number")
         for i, (a, b) in enumerate(zip(before, after, strict=True)):
             if a.spec != b.spec:
                 raise ShapeError(f"scan: state {i} goes in as {a.spec} and comes out as {b.spec}: they must be equal")
         return (*after, *ys)
 
     traced = trace(body, *(x.spec for x in state), *(TensorSpec(x.shape[1:], x.dtype) for x in xs), lifts=True)
+    if traced.targets:
+        raise GraphError("scan: its function writes to a buffer, which would keep one step's value: return it as state")
     outputs = _apply_scan(traced.graph, state, xs, traced.captured, reverse)
     last, ys = outputs[: len(state)], outputs[len(state) : len(traced.graph.outputs)]
     return (last if many_states else last[0]), (ys if shape_of_result[0] else ys[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from chainrule.errors import ShapeError
@@ -86,7 +87,7 @@ def _linear(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _linear_pullback(dy: Tensor, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple:
-    rows = reshape(dy, (y.size // y.shape[-1] if y.shape[-1] else x.size // max(x.shape[-1], 1), y.shape[-1]))
+    rows = reshape(dy, (math.prod(x.shape[:-1]), y.shape[-1]))
     inputs = reshape(x, (rows.shape[0], x.shape[-1]))
     dx = _matmul(dy, weight) if dy.ndim > 1 else reshape(_matmul(rows, weight), x.shape)
     dweight = _matmul(matrix_transpose(rows), inputs)
