@@ -73,9 +73,9 @@ def elementwise(
         shapes = [whole if i == 0 else point.part_of(whole) for i in range(len(labels))]
         arrays = [point.booleans(s) if i < conditions else point.real(s, *domain, kinks) for i, s in enumerate(shapes)]
         if ties:
-            a, b = np.broadcast_arrays(*arrays[-2:])
-            gap = 0.1 * point.scale
-            arrays[-2], arrays[-1] = a, np.where(np.abs(a - b) < gap, a + 2 * gap, b)
+            rung = (2 * point.scale if math.isinf(domain[0]) else domain[1] - domain[0]) / 20
+            for odd, x in enumerate(arrays[-2:]):  # one on even rungs, one on odd, so that no two ever meet
+                x[...] = (2 * np.floor(x / (2 * rung)) + odd + 0.5 * (x / rung % 1)) * rung
         parameters = {
             k: float(point.random.uniform(*parameter_ranges[k])) if k in parameter_ranges else v
             for k, v in defaults.items()
