@@ -6,7 +6,7 @@ import pytest
 import chainrule.ops  # noqa: F401  declares the primitives
 from chainrule.graph import NUMPY, PRIMITIVES, Draw, Graph, apply, constant, evaluator, placeholder, vjp
 from chainrule.ops import as_tensor, expansion
-from chainrule.spec import FLOAT32, TensorSpec
+from chainrule.spec import FLOAT32, FLOAT64, TensorSpec
 from derivatives import Applied, wrong_entries, wrong_second_entries
 
 SEEDS = range(30)
@@ -48,7 +48,7 @@ def narrowed(array):
 
 def narrow_parameters(parameters):
     """A dtype among the parameters belongs to the point drawn, so it narrows with the arrays."""
-    return {k: FLOAT32 if v == np.dtype("float64") and isinstance(v, np.dtype) else v for k, v in parameters.items()}
+    return {k: FLOAT32 if isinstance(v, np.dtype) and v == FLOAT64 else v for k, v in parameters.items()}
 
 
 def test_there_are_primitives_to_test():
@@ -97,6 +97,10 @@ def test_the_shape_rule_says_what_evaluate_gives_in_both_float_widths(name):
     primitive = PRIMITIVES[name]
     for seed in SEEDS:
         arrays, parameters, _ = point(name, seed)
+        if any(isinstance(v, Graph) for v in parameters.values()):  # a body was traced for its own dtypes
+            found = [(np.shape(y), y.dtype) for y in evaluated(primitive, arrays, parameters)]
+            assert found == inferred(primitive, arrays, parameters), f"seed {seed}"
+            continue
         for inputs, given in ((arrays, parameters), ([narrowed(a) for a in arrays], narrow_parameters(parameters))):
             found = [(np.shape(y), y.dtype) for y in evaluated(primitive, inputs, given)]
             assert found == inferred(primitive, inputs, given), f"seed {seed}: {[a.dtype for a in inputs]}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule.errors import ArgumentError, GraphError, ShapeError
 from chainrule.graph import (
+    Draw,
     Graph,
     Primitive,
     Tensor,
@@ -23,9 +24,9 @@ from chainrule.graph import (
     zeros_like,
 )
 from chainrule.ops.broadcasting import as_tensor
-from chainrule.ops.elementwise import add
+from chainrule.ops.elementwise import add, tanh
 from chainrule.ops.namespace import OPS
-from chainrule.spec import TensorSpec
+from chainrule.spec import FLOAT64, TensorSpec
 
 stop_gradient = Primitive(
     "stop_gradient",
@@ -87,6 +88,14 @@ barrier = Primitive(
     draw=lambda point: ((point.real(point.shape()),), {}),
 )
 
+
+def _draw_recomputed(point: Draw) -> tuple[tuple, dict]:
+    x = point.real(point.shape(), -2, 2)
+    w = point.real(x.shape, -2, 2)
+    body = trace(lambda a, b: (tanh(a * b) * a, a + b), TensorSpec(x.shape, FLOAT64), TensorSpec(x.shape, FLOAT64))
+    return (x, w), {"body": body.graph}
+
+
 recomputed = Primitive(
     "checkpoint",
     "y = f(x), whose inner values the backward pass works out again",
@@ -94,6 +103,7 @@ recomputed = Primitive(
     evaluate=lambda xp, *xs, body: body_evaluate(xp, body, xs),
     pullback=_recomputed_pullback,
     arguments=lambda *xs, body: (tuple(map(as_tensor, xs)), {"body": body}),
+    draw=_draw_recomputed,
     meaning="Keeps only the inputs of f for the backward pass: less memory for one more forward pass "
     "(Chen et al. 2016, arXiv:1604.06174).",
     why=("the forward pass once more, and back through it",),
@@ -274,6 +284,16 @@ def _backward_body(body: Graph, carries: int, sequences: int, kept: int, dstate:
     return Graph(inputs, (*to_state, *to_fixed, *to_rows))
 
 
+def _draw_scan(point: Draw) -> tuple[tuple, dict]:
+    """A small recurrent cell: h' = tanh(h w + x), y = h x."""
+    shape, steps = point.shape(0, 1), point.size()
+    state, xs, w = point.real(shape, -1, 1), point.real((steps, *shape), -1, 1), point.real(shape, -1, 1)
+    body = trace(lambda h, x, w: (tanh(h * w + x), h * x), *(TensorSpec(shape, FLOAT64),) * 3).graph
+    kept = _values_read_backward(body, 1)
+    counts = {"carries": 1, "sequences": 1, "kept": len(kept), "reverse": point.flag()}
+    return (state, xs, w), {"body": Graph(body.inputs, body.outputs + kept), **counts}
+
+
 scan_primitive = Primitive(
     "scan",
     "state, y_t = f(state, x_t) for every t",
@@ -281,6 +301,7 @@ scan_primitive = Primitive(
     evaluate=_scan_evaluate,
     pullback=_scan_pullback,
     arguments=lambda *xs, **parameters: (tuple(map(as_tensor, xs)), parameters),
+    draw=_draw_scan,
     meaning="A loop over the first axis whose backward pass is a loop the other way.",
     why=("backpropagation through time",),
     several=True,
