@@ -75,6 +75,21 @@ def _reflected(name: str) -> Callable[..., Tensor]:
     return method
 
 
+def _of_booleans(name: str) -> Callable[..., Tensor]:
+    """A method for ``&``, ``|``, ``^`` or ``~``, which on integers would mean bits."""
+    apply = _called(name)
+
+    def method(self: Tensor, *others: Any) -> Tensor:
+        for x in (self, *others):
+            found = x if isinstance(x, Tensor) else as_array(x)
+            if found.dtype.kind != "b":
+                shown_as = f"{found.dtype.name}{list(found.shape)}"
+                raise DTypeError(f"& | ^ ~ take booleans, got {shown_as}: compare first, as (x > 0)")
+        return apply(self, *others)
+
+    return method
+
+
 class Tensor:
     """An array that knows how it was made.
 
@@ -251,16 +266,16 @@ class Tensor:
     __matmul__, __rmatmul__ = _called("matmul"), _reflected("matmul")
     __floordiv__, __rfloordiv__ = _called("floor_divide"), _reflected("floor_divide")
     __mod__, __rmod__ = _called("remainder"), _reflected("remainder")
-    __and__, __rand__ = _called("logical_and"), _reflected("logical_and")
-    __or__, __ror__ = _called("logical_or"), _reflected("logical_or")
-    __xor__, __rxor__ = _called("logical_xor"), _reflected("logical_xor")
+    __and__ = __rand__ = _of_booleans("logical_and")
+    __or__ = __ror__ = _of_booleans("logical_or")
+    __xor__ = __rxor__ = _of_booleans("logical_xor")
     __lt__ = _called("less")
     __le__ = _called("less_equal")
     __gt__ = _called("greater")
     __ge__ = _called("greater_equal")
     __neg__ = _called("negative")
     __abs__ = _called("abs")
-    __invert__ = _called("logical_not")
+    __invert__ = _of_booleans("logical_not")
     sum = _called("sum")
     mean = _called("mean")
     max = _called("max")

@@ -89,8 +89,10 @@ def _add(at: dict[Any, Tensor], x: Tensor, dx: Tensor) -> None:
 def reason(outputs: Sequence[Tensor], x: Tensor) -> str:
     """Why no gradient reaches ``x`` from ``outputs``, in words."""
     readers = _depending([x], outputs)
-    if not readers:
+    if not readers and x.array is None:
         return "the loss does not use it"
+    if not readers:  # eager values keep no history through what gradients do not cross
+        return "the loss does not use it, or uses it only through booleans, integers or detached values"
     cuts = [n for n in readers if n.primitive.draw is None]
     cut = cuts[-1] if cuts else readers[-1]
     line = shown(cut.line)

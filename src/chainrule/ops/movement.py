@@ -56,6 +56,11 @@ reshape: Primitive = Primitive(
 )
 
 
+def shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` in ``shape``; itself if it has that already, so that rules add no idle nodes."""
+    return x if x.shape == shape else reshape(x, shape)
+
+
 def _permutation(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
     given = tuple(int(a) for a in axes)
     found = tuple(a % ndim if -ndim <= a < ndim else a for a in given)

@@ -13,7 +13,7 @@ from chainrule.errors import ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.broadcasting import as_tensor, cast, floated, normalised
 from chainrule.ops.elementwise import equal, exp, sqrt
-from chainrule.ops.movement import broadcast_to, concat, cut, flip, permute_dims, reshape
+from chainrule.ops.movement import broadcast_to, concat, cut, flip, permute_dims, reshape, shaped
 from chainrule.spec import BOOL, INT64, TensorSpec
 
 
@@ -65,7 +65,7 @@ def reduction(
         if pullback is None:
             return (None,)
         wide = kept(x.spec, axes)
-        dx = pullback(reshape(dy, wide), reshape(y, wide), x, axes, **parameters)
+        dx = pullback(shaped(dy, wide), shaped(y, wide), x, axes, **parameters)
         return (dx if dx.shape == x.shape else broadcast_to(dx, x.shape),)
 
     def draw(point: Draw) -> tuple[tuple, dict]:
