@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,9 @@ def _finished(x: Tensor, live: bool) -> Tensor:
     return x if live or x.array is None else Tensor(x.spec, x.array)
 
 
-def _cotangents(given: Any, ys: list[Tensor]) -> list[Tensor]:
-    """``given``, a structure of arrays or tensors, as one tensor for each of ``ys``, numbers in its dtype."""
-    values = leaves(given)
+def _cotangents(given: Iterable[Any], ys: list[Tensor]) -> list[Tensor]:
+    """What stands in ``given``, one structure after another, as a tensor for each of ``ys``, numbers in its dtype."""
+    values = [v for structure in given for v in leaves(structure)]
     if len(values) != len(ys):
         raise ShapeError(f"{len(ys)} values need as many cotangents or tangents, got {len(values)}")
     found = [v if isinstance(v, Tensor) else as_tensor(v, y.dtype) for v, y in zip(values, ys, strict=True)]
@@ -130,7 +130,7 @@ def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
     live = live or _outlives(ys, wrt)
 
     def pull(cotangent: Any) -> Any:
-        dys = _cotangents(cotangent, ys)
+        dys = _cotangents([cotangent], ys)
         with holding(recording=True):
             found = iter([_finished(g, live or _live(tuple(dys))) for g in _reached(ys, dys, wrt)])
         pulled = tuple(rebuilt(x, lambda _: next(found)) for x in inputs)
@@ -151,7 +151,7 @@ def jvp(function: Function, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         ys = leaves(outputs)
         live = live or _outlives(ys, wrt)
         us = [source(np.zeros(y.shape, y.dtype), "jvp") for y in ys]
-        vs = _cotangents(list(tangents), wrt)
+        vs = _cotangents(tangents, wrt)
         pulled = [(g, v) for g, v in zip(pull_through(ys, us, wrt), vs, strict=True) if g is not None]
         pushed = pull_through([g for g, _ in pulled], [v for _, v in pulled], us)
         found = iter([_finished(zeros_like(y) if t is None else t, live) for y, t in zip(ys, pushed, strict=True)])
@@ -207,7 +207,7 @@ def hvp(function: Function, primals: tuple, vectors: tuple) -> Any:
         inputs, wrt = _sources(primals, tuple(range(len(primals))), "hvp")
         value = function(*inputs)
         live = live or _outlives([value], wrt)
-        vs = _cotangents(list(vectors), wrt)
+        vs = _cotangents(vectors, wrt)
         gradients = pull_through([value], [ones_cotangent(value)], wrt)
         known = [(g, v) for g, v in zip(gradients, vs, strict=True) if g is not None]
         pulled = pull_through([g for g, _ in known], [v for _, v in known], wrt)
