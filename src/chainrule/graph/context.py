@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chainrule.graph.tensor import Node, Tensor
@@ -23,8 +23,8 @@ class Context(threading.local):
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
-    training: bool = False
-    """Whether layers that differ in training (dropout, batch normalisation) are training."""
+    observer: Callable[[Any, Any], None] | None = None
+    """Called with each module and what its forward pass gave."""
     key: Tensor | None = None
     """Random key of the step, [seed low, seed high, step, first row]; None: the next eager one."""
 
