@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from chainrule.graph import Draw, Primitive, Tensor, operation
+from chainrule.kernel import Const, op
 from chainrule.ops.broadcasting import as_tensors, unbroadcast
 from chainrule.ops.elementwise import (
     abs,
@@ -47,6 +48,7 @@ relu = elementwise(
     evaluate=lambda xp, x: xp.maximum(x, 0),
     pullback=lambda dy, y, x: (where(greater(x, 0), dy, 0),),
     convention="0 at x = 0.",
+    lower=lambda spec, x: op("maximum", x, Const(x.dtype, 0)),
     why=("local derivative 1 where z > 0, else 0",),
 )
 leaky_relu = elementwise(

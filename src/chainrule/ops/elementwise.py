@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.graph import Draw, Primitive, Tensor, operation
+from chainrule.kernel import ARITY, Const, Scalar, op
 from chainrule.ops.broadcasting import as_tensor, as_tensors, cast, floated, meet, unbroadcast
 from chainrule.spec import BOOL, FLOAT64, INT64, TensorSpec, as_dtype
 
@@ -40,7 +41,11 @@ def elementwise(
     result:     "float" (integers become float32), "same" (promoted), "number" (booleans become int64) or "bool".
     conditions: how many leading inputs are booleans that are not promoted with the others.
     parameter_ranges: for each parameter, the range that tests draw it from.
+    lower:      (output spec, *scalars, **parameters) -> scalar, in kernel operations; without it an operation that the
+                kernel knows by the same name is that one, and any other lowers by the expansion of ``evaluate``.
     """
+    if lower is None and name in ARITY:
+        lower = lambda spec, *scalars: op(name, *scalars)  # noqa: E731  the name belongs to this declaration
     signature = list(inspect.signature(evaluate).parameters.values())[1:]
     labels = [p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD]
     defaults = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
@@ -176,7 +181,18 @@ power = elementwise(
     why=("local derivative n x^(n-1)",),
     exponent=(-3.0, 3.0),
     meaning="A power with a fixed exponent, so that a negative base has a derivative too.",
+    lower=lambda spec, x, exponent: _lowered_power(x, exponent),
 )
+
+
+def _lowered_power(x: Scalar, exponent: float) -> Scalar:
+    """x^n; small whole exponents by multiplication."""
+    if exponent == int(exponent) and 1 <= exponent <= 4:
+        product = x
+        for _ in range(int(exponent) - 1):
+            product = op("multiply", product, x)
+        return product
+    return op("pow", x, Const(x.dtype, x.dtype.type(exponent).item()))
 
 
 @operation
@@ -382,7 +398,15 @@ clip = elementwise(
     meaning="min, max: numbers, or None for no limit.",
     min=(-0.75, -0.75),
     max=(0.5, 0.5),
+    lower=lambda spec, x, min, max: _lowered_clip(x, min, max),
 )
+
+
+def _lowered_clip(x: Scalar, low: float | None, high: float | None) -> Scalar:
+    for name, limit in (("maximum", low), ("minimum", high)):
+        if limit is not None:
+            x = op(name, x, Const(x.dtype, x.dtype.type(limit).item()))
+    return x
 
 
 def _within(x: Tensor, low: float | None, high: float | None) -> Tensor | bool:
@@ -410,5 +434,6 @@ astype = Primitive(
     arguments=lambda x, dtype: ((as_tensor(x),), {"dtype": as_dtype(dtype)}),
     draw=lambda point: ((point.real(point.shape()),), {"dtype": FLOAT64}),
     meaning="A float gets the cotangent in its own dtype; nothing flows into integers.",
+    lower=lambda spec, x, dtype: x if x.dtype == dtype else op("cast", x, dtype=dtype),
     elementwise=True,
 )
