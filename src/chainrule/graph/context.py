@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chainrule.graph.tensor import Node, Tensor
@@ -21,6 +21,8 @@ class Context(threading.local):
     """While a pullback runs: the forward node that it belongs to."""
     scope: str = ""
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
+    call: Any = None
+    """The forward pass of a module that is going on, if any; what it says is the business of ``nn``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
     key: Tensor | None = None
