@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ class Context(threading.local):
     """The forward pass of a module that is going on, if any; what it says is the business of ``nn``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
+    observer: Callable[[Any, Any], None] | None = None
+    """Called with each module and what its forward pass gave."""
     key: Tensor | None = None
     """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
 

@@ -47,7 +47,7 @@ class State(Tensor):
             if module is None:
                 self.draw(0)
             else:
-                module.root().draw_missing(0)
+                module.root().initialise_if_needed()
             values = _held.__get__(self)  # type: ignore[attr-defined]
         return values
 
@@ -147,13 +147,16 @@ class Module:
         given = tuple(map(self._received, inputs))
         try:
             with holding(scope=scope, call=Call(self, scope, {} if outer is None else outer.uses)):
-                return self.forward(*given, **keywords)
+                output = self.forward(*given, **keywords)
         except ShapeError as error:
             if not hasattr(error, "layer"):
                 error.layer = scope  # type: ignore[attr-defined]
                 name = f"layer {scope!r} ({self._title()})" if scope else self._title()
                 error.args = (f"{name}: {error.args[0]}", *error.args[1:])
             raise
+        if context.observer is not None:
+            context.observer(self, output)
+        return output
 
     def _scope(self, outer: Call | None) -> str:
         """The qualified name by which the caller holds this module, however many networks share it."""
@@ -339,13 +342,14 @@ class Module:
         uses[self.stream] = use + 1
         return zlib.crc32(use.to_bytes(4, "little"), self.stream) if use else self.stream
 
-    def draw_missing(self, seed: int) -> None:
-        """First values for what has none: a layer put into a network leaves the others' values alone."""
-        self.settle_initialisers()
-        self.name_streams()
-        for _, state in self._named_states(State):
-            if not state.drawn:
-                state.draw(seed)
+    def initialise_if_needed(self) -> None:
+        """First values, with seed 0, for what has none: a layer put into a network leaves the others' values alone."""
+        missing = [state for _, state in self._named_states(State) if not state.drawn]
+        if missing:
+            self.root().settle_initialisers()
+            self.root().name_streams()
+        for state in missing:
+            state.draw(0)
 
     def name_streams(self) -> None:
         """Give what has no random stream yet one by its name, and make all streams of this network differ.
@@ -434,7 +438,7 @@ class Module:
         if wanted.kind != "f":
             raise DTypeError(f"parameters can be float32 or float64, not {wanted}")
         for _, state in self._named_states(State):
-            if state.spec.floating:
+            if state.spec.floating and state.dtype != wanted:
                 values = state.array.astype(wanted) if state.drawn else None
                 state.spec = TensorSpec(state.shape, wanted)
                 state.array = values

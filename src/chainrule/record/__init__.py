@@ -1,1 +1,50 @@
 """What a run leaves behind: its directory, configuration, checkpoints and measurements, as plain numbers."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chainrule.record.checkpoint import load_checkpoint, load_header, save_checkpoint
+    from chainrule.record.compare import Difference, first_difference
+    from chainrule.record.config import Choice, RunConfig
+    from chainrule.record.run_directory import Checkpoint, RunDirectory, Status, run_name
+    from chainrule.record.store import Epoch, Measurement, Note, Record, Step
+    from chainrule.record.trace import LayerTrace, NetworkTrace
+
+__all__ = [
+    "Checkpoint",
+    "Choice",
+    "Difference",
+    "Epoch",
+    "LayerTrace",
+    "Measurement",
+    "NetworkTrace",
+    "Note",
+    "Record",
+    "RunConfig",
+    "RunDirectory",
+    "Status",
+    "Step",
+    "first_difference",
+    "load_checkpoint",
+    "load_header",
+    "run_name",
+    "save_checkpoint",
+]
+
+# numpy, sqlite3, msgspec and safetensors load with the first name that needs them, so that importing chainrule is fast.
+HOMES = {
+    "checkpoint": ("load_checkpoint", "load_header", "save_checkpoint"),
+    "compare": ("Difference", "first_difference"),
+    "config": ("Choice", "RunConfig"),
+    "run_directory": ("Checkpoint", "RunDirectory", "Status", "run_name"),
+    "store": ("Epoch", "Measurement", "Note", "Record", "Step"),
+    "trace": ("LayerTrace", "NetworkTrace"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"chainrule.record.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

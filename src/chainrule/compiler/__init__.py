@@ -1,0 +1,6 @@
+"""From a graph to something that runs: the stages in order, and the door to them."""
+
+from chainrule.compiler.compile import BACKENDS, Evaluated, compile_graph
+from chainrule.compiler.function import CompiledFunction, compile
+
+__all__ = ["BACKENDS", "CompiledFunction", "Evaluated", "compile", "compile_graph"]

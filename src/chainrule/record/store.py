@@ -1,0 +1,345 @@
+"""The record of a run: loss, metrics, measurements and notes by step, in one SQLite file, readable as it grows."""
+
+import contextlib
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from chainrule.errors import ArgumentError, BusyError, CheckpointError
+
+FORMAT = 1
+"""Version of the tables that this chainrule writes, and the newest that it reads."""
+
+# SQLite keeps these four bytes in the file's head for the application: "chnr".
+APPLICATION = 0x63686E72
+
+# How long one waits for another's transaction. Ours take milliseconds.
+PATIENCE = 10.0
+
+# Every REAL may be NULL: SQLite has no NaN and stores it as NULL, which is read back as NaN.
+TABLES = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE steps(
+    step INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, loss REAL, learning_rate REAL, rows INTEGER NOT NULL, seconds REAL
+);
+CREATE TABLE epochs(
+    epoch INTEGER NOT NULL, part TEXT NOT NULL CHECK (part IN ('train', 'validation')), name TEXT NOT NULL,
+    step INTEGER NOT NULL, value REAL, PRIMARY KEY (epoch, part, name)
+) WITHOUT ROWID;
+CREATE TABLE layers(
+    step INTEGER NOT NULL, layer TEXT NOT NULL, quantity TEXT NOT NULL, value REAL, PRIMARY KEY (step, layer, quantity)
+) WITHOUT ROWID;
+CREATE TABLE notes(id INTEGER PRIMARY KEY, step INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update. step: counted from 1 over the whole run; rows: of its batch; seconds: it took."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number that a probe took at a layer: quantity "gradient", "dead share" and so on."""
+
+    step: int
+    layer: str
+    quantity: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth knowing that happened at a step: kind "warning", "event" and so on."""
+
+    step: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Metrics by name at the end of an epoch, whose last update was `step`."""
+
+    epoch: int
+    step: int
+    train: dict[str, float]
+    validation: dict[str, float]
+
+
+class Record:
+    """The record at `path`. Close it, or use it in a ``with``. One connection serves one thread.
+
+    What was appended survives a kill of the process at once. A loss of power may take the last appends, but never the
+    order or the file; `sync` makes them durable, and belongs before each checkpoint, so that the record never ends
+    before the checkpoint from which training goes on.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
+        self.path = path
+        self._connection = connection
+        self._writable = writable
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> "Record":
+        """A new record. ArgumentError: something is there already."""
+        path = Path(path)
+        if path.exists():
+            raise ArgumentError(f"Record.create: {str(path)!r} is there already. Open it, or give another path")
+        with _named(path):
+            connection = _connected(path, "rwc")
+            try:
+                _prepare(connection)
+                marks = f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};"
+                connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection, writable=True)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], write: bool = False) -> "Record":
+        """The record at `path`, to read, or also to append to (then the whole file is checked).
+
+        CheckpointError: missing, empty, damaged, foreign or of a newer chainrule.
+        """
+        path = Path(path)
+        _refuse_other_files(path)
+        with _named(path):
+            connection = _connected(path, "rw" if write else "ro")
+            try:
+                _refuse_other_tables(connection, path)
+                if write:
+                    _refuse_damage(connection, path)
+                    _prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection, write)
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. The last writer folds the log into it, so that it can be read from where nobody can write."""
+        if self._writable:
+            # A reader in the way keeps the log where it is, which does no harm.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA busy_timeout=0")
+                self._connection.execute("PRAGMA journal_mode=DELETE")
+        self._connection.close()
+
+    def sync(self) -> None:
+        """Make everything appended durable against a loss of power."""
+        with _named(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def append_steps(self, steps: Iterable[Step]) -> None:
+        """Append all or none. ArgumentError: a step that the record has already."""
+        rows = [
+            (int(s.step), int(s.epoch), float(s.loss), float(s.learning_rate), int(s.rows), float(s.seconds))
+            for s in steps
+        ]
+        self._insert("steps", rows)
+
+    def append_epoch(
+        self, epoch: int, step: int, part: Literal["train", "validation"], metrics: Mapping[str, float]
+    ) -> None:
+        """Append the metrics of one part at the end of an epoch. ArgumentError: the record has them already."""
+        self._insert("epochs", [(int(epoch), part, name, int(step), float(value)) for name, value in metrics.items()])
+
+    def append_measurements(self, measurements: Iterable[Measurement]) -> None:
+        """Append all or none. ArgumentError: one that the record has already."""
+        self._insert("layers", [(int(m.step), m.layer, m.quantity, float(m.value)) for m in measurements])
+
+    def append_note(self, step: int, kind: str, text: str) -> None:
+        """Append a note."""
+        self._insert("notes", [(None, int(step), kind, text)])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Set or replace one entry about the run as a whole."""
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def truncate_after(self, step: int) -> int:
+        """Remove what came after `step`, and count the steps removed.
+
+        Called with the step of the checkpoint from which training goes on: what follows is made again, and the record
+        then has each step exactly once.
+        """
+        with self._transaction():
+            for table in ("epochs", "layers", "notes"):
+                self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (int(step),))
+            return self._connection.execute("DELETE FROM steps WHERE step > ?", (int(step),)).rowcount
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (int64) and the loss of each (float64), in order."""
+        steps = self.steps()
+        return steps["step"], steps["loss"]
+
+    def steps(self, after: int = 0) -> dict[str, np.ndarray]:
+        """The columns of the steps that came after `after`, in order: int64 or float64 arrays of equal length."""
+        types = {
+            "step": np.int64,
+            "epoch": np.int64,
+            "loss": np.float64,
+            "learning_rate": np.float64,
+            "rows": np.int64,
+            "seconds": np.float64,
+        }
+        rows = self._rows(f"SELECT {', '.join(types)} FROM steps WHERE step > ? ORDER BY step", int(after))
+        columns = list(zip(*rows, strict=True)) or [()] * len(types)
+        # NULL becomes NaN in an array of floats.
+        return {name: np.array(column, kind) for (name, kind), column in zip(types.items(), columns, strict=True)}
+
+    def history(self) -> tuple[Epoch, ...]:
+        """The epochs in order, each with its metrics."""
+        epochs: dict[int, Epoch] = {}
+        for epoch, step, part, name, value in self._rows(
+            "SELECT epoch, step, part, name, value FROM epochs ORDER BY epoch, part, name"
+        ):
+            entry = epochs.setdefault(epoch, Epoch(epoch, step, {}, {}))
+            (entry.train if part == "train" else entry.validation)[name] = _number(value)
+        return tuple(epochs.values())
+
+    def measurements(self, layer: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (int64) and values (float64) of one quantity at one layer, in order."""
+        rows = self._rows(
+            "SELECT step, value FROM layers WHERE layer = ? AND quantity = ? ORDER BY step", layer, quantity
+        )
+        return np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64)
+
+    def measured(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of layer and quantity of which there are measurements."""
+        return tuple(self._rows("SELECT DISTINCT layer, quantity FROM layers ORDER BY layer, quantity"))
+
+    def notes(self) -> tuple[Note, ...]:
+        """The notes in the order in which they were made."""
+        return tuple(Note(*row) for row in self._rows("SELECT step, kind, text FROM notes ORDER BY id"))
+
+    def meta(self) -> dict[str, str]:
+        """The entries about the run as a whole."""
+        return dict(self._rows("SELECT key, value FROM meta ORDER BY key"))
+
+    def _rows(self, query: str, *arguments: object) -> list[tuple]:
+        with _named(self.path):
+            return self._connection.execute(query, arguments).fetchall()
+
+    def _insert(self, table: str, rows: list[tuple]) -> None:
+        if not rows:
+            return
+        try:
+            with self._transaction():
+                places = ", ".join("?" * len(rows[0]))
+                self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+        except sqlite3.IntegrityError as error:
+            raise ArgumentError(
+                f"{str(self.path)!r}: rows of table {table} from {rows[0]} to {rows[-1]} were refused, and none is "
+                f"kept: {error}. After a resume, call truncate_after with the step of the checkpoint"
+            ) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if not self._writable:
+            raise ArgumentError(f"{str(self.path)!r} is open for reading. Open it with write=True")
+        with _named(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    # as_uri escapes what means something in a URI: ?, # and %.
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=PATIENCE, isolation_level=None)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # With a write-ahead log readers and the writer do not wait for each other.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _refuse_other_files(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(16)
+    except OSError as error:
+        raise CheckpointError(
+            f"record {str(path)!r} cannot be opened: {error.strerror or error}. Check the path and its permissions."
+        ) from error
+    if not magic:
+        raise CheckpointError(f"record {str(path)!r} is empty. Remove it, and the run goes on without its past curves.")
+    if magic != b"SQLite format 3\0":
+        raise CheckpointError(f"record {str(path)!r} is damaged or no SQLite file: it begins with {magic!r}.")
+
+
+def _refuse_other_tables(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION:
+        raise CheckpointError(
+            f"record {str(path)!r} is an SQLite file that chainrule did not write (application {application:#x} "
+            f"instead of {APPLICATION:#x}). Give the record.sqlite of a run."
+        )
+    if version > FORMAT:
+        raise CheckpointError(
+            f"record {str(path)!r} was made by a newer chainrule (format {version}; this one reads up to {FORMAT}). "
+            "Upgrade: pip install --upgrade chainrule"
+        )
+
+
+def _refuse_damage(connection: sqlite3.Connection, path: Path) -> None:
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise CheckpointError(f"record {str(path)!r} is damaged: {verdict}. {MOVE_AWAY}")
+
+
+MOVE_AWAY = (
+    "The checkpoints are not touched by this: move the record away, and the run goes on without its past curves."
+)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of SQLite name neither the file nor what to do."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise BusyError(f"record {str(path)!r} is held by another program for {PATIENCE:g} s. Close it.") from error
+        raise CheckpointError(
+            f"record {str(path)!r} cannot be used: {error}. Check that the disk has room and that you may write there."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise CheckpointError(f"record {str(path)!r} is damaged: {error}. {MOVE_AWAY}") from error
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

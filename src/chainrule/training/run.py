@@ -1,0 +1,171 @@
+"""A run of training: the network it made, its history, and how to use it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.data import Preprocess
+from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
+from chainrule.nn import Module, description_of, sequential_of
+from chainrule.record import Checkpoint, RunConfig, RunDirectory
+
+
+@dataclass
+class Run:
+    """What ``fit`` returns, and what ``Run.load`` finds in a run directory."""
+
+    net: Module
+    config: RunConfig
+    preprocess: Preprocess | None = None
+    """How rows of the source became the network's inputs; ``predict`` treats new rows alike."""
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """A list of one value an epoch for each of loss, learning_rate, validation_loss and the metrics."""
+    losses: list[float] = field(default_factory=list)
+    """The loss of each update."""
+    step: int = 0
+    """Updates made."""
+    epoch: int = 0
+    """Whole epochs made."""
+    best_epoch: int = 0
+    """The epoch with the best score, counted from 1."""
+    skipped: int = 0
+    """Updates left out because something was not finite (``on_nan="skip"``)."""
+    examples: list[Example] = field(default_factory=list)
+    """A few predictions beside their truth, the worst first."""
+    path: Path | None = None
+    """The run directory, if there is one."""
+    notes: list[str] = field(default_factory=list)
+    """What was decided or changed on the way, a sentence each."""
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the modules that hold parameters, in order."""
+        return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in self.net.named_parameters()))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each entry of the history."""
+        return {name: values[-1] for name, values in self.history.items() if values}
+
+    def predict(self, rows: Any, batch_size: int = 1024) -> np.ndarray:
+        """The network's outputs for new rows, in evaluation mode.
+
+        rows: what training took: an array, a dataframe or a Table with the columns of training, by name. For a target
+        that training standardised the predictions are in its own units.
+        """
+        if self.preprocess is None:
+            return self.net.predict(rows, batch_size)
+        outputs = self.net.predict(self.preprocess.apply(rows), batch_size)
+        return self.preprocess.target.invert(outputs) if self.preprocess.target.std is not None else outputs
+
+    def predict_classes(self, rows: Any) -> list[str]:
+        """The name of the predicted class of each row."""
+        if self.preprocess is None or not self.preprocess.target.classes:
+            raise NotFittedError("this run was not trained to tell classes apart: use predict()")
+        from chainrule.training.metrics import classes_of
+
+        return self.preprocess.target.names_of(classes_of(self.predict(rows)))
+
+    def summary(self) -> dict[str, Any]:
+        """The result in the form that ``--json`` prints."""
+        found = self.metrics
+        validation = {k.removeprefix("validation_"): v for k, v in found.items() if k.startswith("validation_")}
+        return {
+            "schema": 1,
+            "run": None if self.path is None else str(self.path),
+            "epochs": self.epoch,
+            "steps": self.step,
+            "loss": found.get("loss"),
+            "validation": validation or None,
+        }
+
+    def methods(self) -> str:
+        """A paragraph for a paper: what was trained on what, how, with which versions and result."""
+        c = self.config
+        count = sum(p.size for p in self.net.parameters())
+        result = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self.metrics.items() if k != "learning_rate")
+        versions = ", ".join(f"{k} {v}" for k, v in c.versions.items())
+        arguments = ", ".join(f"{k}={v}" for k, v in c.optimizer.arguments.items())
+        return (
+            f"A network of {count:,} parameters was trained on {c.source} for {self.epoch} epochs ({self.step:,} "
+            f"updates) in mini-batches of {c.batch_size} rows, with the loss {c.loss.name}, the optimizer "
+            f"{c.optimizer.name} ({arguments}) and the learning-rate schedule {c.learning_rate_schedule.name}, in "
+            f"{c.dtype}, seed {c.seed}. After the last epoch: {result}. Software: {versions}."
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], net: Module | None = None, step: int | None = None) -> Run:
+        """The run in a directory, with the weights of its latest whole checkpoint, or of the one at ``step``.
+
+        net: needed only if the network was a class of your own; it gets the weights. CheckpointError: no checkpoint.
+        """
+        with RunDirectory.open(path) as directory:
+            config = directory.config
+            found = directory.latest() if step is None else directory.load(step)
+            if found is None:
+                raise CheckpointError(f"run {str(path)!r} has no checkpoint yet: train it for an epoch, or resume it")
+            history = directory.record.history()
+            losses = directory.record.losses()[1]
+        run = cls(network_of(config, net), config, path=Path(path))
+        restore_network(run, found)
+        for epoch in history:
+            if epoch.step <= run.step:
+                for name, value in epoch.train.items():
+                    run.history.setdefault(name, []).append(value)
+                for name, value in epoch.validation.items():
+                    run.history.setdefault(f"validation_{name}", []).append(value)
+        run.losses = [float(v) for v in losses[: run.step]]
+        return run
+
+
+@dataclass(frozen=True)
+class Example:
+    """One held-out row: what was predicted, what is true, and the loss between them."""
+
+    row: int
+    prediction: str
+    truth: str
+    loss: float
+
+    def __str__(self) -> str:
+        return f"row {self.row}: predicted {self.prediction}, truth {self.truth}, loss {self.loss:.3g}"
+
+
+def architecture_of(net: Module) -> dict[str, Any]:
+    """The network as plain data: its layers if they are this package's, and the name and shape of every tensor."""
+    return {
+        "layers": description_of(net),
+        "class": type(net).__name__,
+        "tensors": {n: list(a.shape) for n, a in net.state_dict().items()},
+    }
+
+
+def network_of(config: RunConfig, net: Module | None) -> Module:
+    """The network that a configuration describes, or ``net`` if it fits the description."""
+    described = config.architecture
+    if net is None:
+        if described.get("layers") is None:
+            raise ArgumentError(f"the run trained a {described.get('class', 'network')} of your own code, which a run "
+                                "directory cannot hold: pass it as net=")  # fmt: skip
+        net = sequential_of(described["layers"])
+    found = {n: list(a.shape) for n, a in net.state_dict().items()}
+    if found != described["tensors"]:
+        differing = sorted(n for n in {**found, **described["tensors"]} if found.get(n) != described["tensors"].get(n))
+        raise CheckpointError(f"the network is not the one of the run: they differ in {', '.join(differing[:4])}")
+    return net.to(config.dtype)
+
+
+def restore_network(run: Run, found: Checkpoint) -> None:
+    """Take over weights and position from a checkpoint."""
+    weights = {n.removeprefix("net."): a for n, a in found.arrays.items() if n.startswith("net.")}
+    run.net.load_state_dict(weights)
+    run.step, run.epoch = found.step, found.header["epoch"]
+    run.best_epoch = found.header["best"]["epoch"]
+    described = found.header.get("preprocess")
+    run.preprocess = None if described is None else Preprocess.from_dict(json.loads(described))
