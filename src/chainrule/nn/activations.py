@@ -91,6 +91,7 @@ class Softmax(Activation):
     through softmax twice and shrink.
     """
 
+    dim: int
     defaults: ClassVar[dict[str, Any]] = {"dim": -1}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,6 +104,7 @@ class LogSoftmax(Activation):
     x: any shape -> y: the same shape.
     """
 
+    dim: int
     defaults: ClassVar[dict[str, Any]] = {"dim": -1}
 
     def forward(self, x: Tensor) -> Tensor:

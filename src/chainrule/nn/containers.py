@@ -260,7 +260,7 @@ def _layer_of(entry: dict[str, Any]) -> Module:
         return Residual(*sequential_of(entry["layers"]), shortcut=_layer_of(entry["shortcut"]))
     if kind not in LAYERS:
         raise ArgumentError(f"{kind!r} is not a layer of chainrule.nn: pass the network itself")
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["options"].items()}
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["options"].items()}
     if isinstance(options.get("init"), dict):
         options["init"] = _initialiser_of(options["init"])
     return LAYERS[kind](**options)

@@ -16,7 +16,7 @@ from chainrule.graph import Tensor, as_array, context, holding, no_grad
 from chainrule.nn.initialisers import Initialiser
 from chainrule.spec import FLOAT32, TensorSpec, as_dtype
 
-_held = Tensor.array  # the slot beneath State.array
+_held: Any = vars(Tensor)["array"]  # the slot beneath State.array
 
 
 class State(Tensor):
@@ -39,26 +39,26 @@ class State(Tensor):
         """Whether the values were loaded or trained, so that a new seed does not draw them again."""
 
     @property
-    def array(self) -> np.ndarray:  # type: ignore[override]
+    def array(self) -> np.ndarray:
         """The values; the first look at any of a network draws what has none of its first values, with seed 0."""
-        values = _held.__get__(self)  # type: ignore[attr-defined]
+        values = _held.__get__(self)
         if values is None:
             module = next((m for m in (owner() for owner in self.owners) if m is not None and m.owns(self)), None)
             if module is None:
                 self.draw(0)
             else:
                 module.root().initialise_if_needed()
-            values = _held.__get__(self)  # type: ignore[attr-defined]
+            values = _held.__get__(self)
         return values
 
     @array.setter
     def array(self, values: np.ndarray | None) -> None:
-        _held.__set__(self, values)  # type: ignore[attr-defined]
+        _held.__set__(self, values)
 
     @property
     def drawn(self) -> bool:
         """Whether there are values yet."""
-        return _held.__get__(self) is not None  # type: ignore[attr-defined]
+        return _held.__get__(self) is not None
 
     def draw(self, seed: int) -> None:
         """First values: a pure function of seed, stream and initialiser."""
