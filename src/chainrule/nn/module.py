@@ -369,11 +369,9 @@ class Module:
             else:
                 taken.add(part.stream)
         for name, part in unnamed:
-            stream = zlib.crc32(name.encode())
-            while stream in taken:
-                stream = zlib.crc32(stream.to_bytes(4, "little"), stream)
-            part.stream = stream
-            taken.add(stream)
+            numbered = (zlib.crc32(f"{name}{other}".encode()) for other in ("", *range(len(taken) + 1)))
+            part.stream = next(stream for stream in numbered if stream not in taken)
+            taken.add(part.stream)
 
     def settle_initialisers(self) -> None:
         """Let each layer whose ``init`` is "auto" see what follows it."""
