@@ -34,6 +34,8 @@ def apply(primitive: Primitive, inputs: tuple[Tensor, ...], parameters: dict[str
 
 
 def _line() -> tuple[str, int] | None:
+    if context.replaces is not None:
+        return context.replaces.line
     return context.origin[0].line if context.origin else user_line()
 
 

@@ -19,6 +19,8 @@ class Context(threading.local):
     """The trace that is going on, if any."""
     origin: tuple[Node, tuple[str, ...]] | None = None
     """While a pullback runs: the forward node that it belongs to."""
+    replaces: Node | None = None
+    """While a graph is rewritten: the node that new nodes stand for, whose line in the user's file they take."""
     scope: str = ""
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
     call: Any = None

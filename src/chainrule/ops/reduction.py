@@ -113,7 +113,7 @@ mean = reduction(
     "mean",
     "y = 1/n Σ x",
     needs_elements=True,
-    evaluate=lambda xp, x, *, axes, keepdims: xp.mean(x, axis=axes, keepdims=keepdims),
+    evaluate=lambda xp, x, *, axes, keepdims: xp.sum(x, axis=axes, keepdims=keepdims) / count(x, axes),
     pullback=lambda dy, y, x, axes: dy / count(x, axes),
     why=("every term gets the mean's error over n",),
 )
