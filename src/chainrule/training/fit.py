@@ -40,6 +40,9 @@ from chainrule.training.step import StepOptions, TrainingStep, checked_options
 from chainrule.training.stopping import Best, EarlyStopping, score_of
 
 
+BATCH_SIZE = 32
+
+
 @known_keywords
 def fit(
     net: Module,
@@ -48,7 +51,7 @@ def fit(
     loss: str | Loss,
     optimizer: Optimizer | None = None,
     epochs: int = 1,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     validation: Any = None,
     target: str | int | None = None,
     missing: str = "error",
@@ -177,7 +180,7 @@ class _Trainer:
         self.schedule_state = plan.schedule.initial() if plan.schedule else {}
         self.scheduled = 0
         self.prediction: Tensor | None = None
-        self.slices = [] if source.data is None else batch_slices(len(source.data.x), plan.batch_size, plan.drop_last)
+        self.slices = [] if source.data is None else _slices(len(source.data.x), plan)
         data = source.data
         self.run = Run(net, None, data and data.preprocess, notes=list(data.notes if data else ()))  # type: ignore[arg-type]
         self.step = TrainingStep(self._forward, net.train(), optimizer, options, backend)
@@ -496,6 +499,12 @@ SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 DIGESTED = 64 * 2**20
 """Bytes of each array that a fingerprint reads: a tenth of a second."""
+
+
+def _slices(rows: int, plan: _Plan) -> list[slice]:
+    # Whoever asked for a larger batch than there are rows is told so; whoever did not choose a size is not.
+    size = min(rows, plan.batch_size) if plan.batch_size == BATCH_SIZE else plan.batch_size
+    return batch_slices(rows, size, plan.drop_last)
 
 
 def _whole(name: str, value: Any, least: int = 1) -> int:
