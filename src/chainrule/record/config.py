@@ -45,6 +45,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     clip_value: float | None = None
     l1: float = 0.0
     l2: float = 0.0
+    early_stopping: dict[str, Any] = {}
+    on_nan: Literal["stop", "skip"] = "stop"
     validation: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from chainrule.graph import (
     trace,
     vjp,
 )
+from chainrule.graph.trace import Trace
 from chainrule.nn import BatchNorm1d, Module
 from chainrule.ops import LOSSES, key
 from chainrule.spec import TensorSpec
@@ -90,7 +91,7 @@ def _gradients(
 
     def passes(x: Tensor, y: Tensor) -> list[Tensor]:
         value = loss(net(x), y)
-        sources = [context.trace.seen(p) for p in trainable] + ([x] if wrt == "inputs" else [])
+        sources = [cast(Trace, context.trace).seen(p) for p in trainable] + ([x] if wrt == "inputs" else [])
         labels = [names[id(p)] for p in trainable] + (["x"] if wrt == "inputs" else [])
         pulled = vjp([value], [ones_cotangent(value)], sources)
         found.extend((n, None if g is not None else reason([value], s))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from chainrule.data import Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, RunConfig, RunDirectory
+from chainrule.training.examples import Example
+from chainrule.training.metrics import classes_of, threshold_of
 
 
 @dataclass
@@ -68,9 +71,8 @@ class Run:
         """The name of the predicted class of each row."""
         if self.preprocess is None or not self.preprocess.target.classes:
             raise NotFittedError("this run was not trained to tell classes apart: use predict()")
-        from chainrule.training.metrics import classes_of
-
-        return self.preprocess.target.names_of(classes_of(self.predict(rows)))
+        found = classes_of(self.predict(rows), threshold_of(self.config.loss.name))
+        return self.preprocess.target.names_of(found)
 
     def summary(self) -> dict[str, Any]:
         """The result in the form that ``--json`` prints."""
@@ -110,31 +112,30 @@ class Run:
             found = directory.latest() if step is None else directory.load(step)
             if found is None:
                 raise CheckpointError(f"run {str(path)!r} has no checkpoint yet: train it for an epoch, or resume it")
-            history = directory.record.history()
-            losses = directory.record.losses()[1]
-        run = cls(network_of(config, net), config, path=Path(path))
+            history, losses, notes = recorded(directory, found.step, found.header["epoch"])
+        run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path))
         restore_network(run, found)
-        for epoch in history:
-            if epoch.step <= run.step:
-                for name, value in epoch.train.items():
-                    run.history.setdefault(name, []).append(value)
-                for name, value in epoch.validation.items():
-                    run.history.setdefault(f"validation_{name}", []).append(value)
-        run.losses = [float(v) for v in losses[: run.step]]
         return run
 
 
-@dataclass(frozen=True)
-class Example:
-    """One held-out row: what was predicted, what is true, and the loss between them."""
-
-    row: int
-    prediction: str
-    truth: str
-    loss: float
-
-    def __str__(self) -> str:
-        return f"row {self.row}: predicted {self.prediction}, truth {self.truth}, loss {self.loss:.3g}"
+def recorded(
+    directory: RunDirectory, step: float = math.inf, epoch: float = math.inf
+) -> tuple[dict[str, list[float]], list[float], list[str]]:
+    """(history, loss of each update, notes) of a run's record, up to an update and an epoch."""
+    history: dict[str, list[float]] = {}
+    for entry in directory.record.history():
+        if entry.epoch <= epoch:
+            # In the order in which training measures, which the record does not keep.
+            parts = [("loss", entry.train), ("learning_rate", entry.train), ("loss", entry.validation)]
+            ordered = {
+                f"{'validation_' if part is entry.validation else ''}{n}": part[n] for n, part in parts if n in part
+            }
+            ordered |= {f"validation_{n}": v for n, v in entry.validation.items()}
+            for name, value in ordered.items():
+                history.setdefault(name, []).append(value)
+    steps, losses = directory.record.losses()
+    notes = [note.text for note in directory.record.notes() if note.step <= step]
+    return history, [float(v) for v in losses[steps <= step]], notes
 
 
 def architecture_of(net: Module) -> dict[str, Any]:

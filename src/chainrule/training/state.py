@@ -16,6 +16,31 @@ LANES = 16
 """Each parameter starts at a multiple of this many elements, so that vectors never straddle two of them."""
 
 
+_held_anywhere: set[int] = set()
+"""The tensors that are being trained, by id: networks may share some of them."""
+_guard = threading.Lock()
+
+
+def tensors_of(net: Module) -> frozenset[int]:
+    """The ids of all that training of ``net`` may change."""
+    return frozenset(map(id, (*net.parameters(), *net.buffers())))
+
+
+@contextmanager
+def exclusively(tensors: frozenset[int]) -> Iterator[None]:
+    """Hold these tensors for one trainer; BusyError if another one has any of them."""
+    with _guard:
+        if tensors & _held_anywhere:
+            raise BusyError("this network is already training, in another thread or around this call: wait until that "
+                            "has ended, or train a copy")  # fmt: skip
+        _held_anywhere.update(tensors)
+    try:
+        yield
+    finally:
+        with _guard:
+            _held_anywhere.difference_update(tensors)
+
+
 class TrainingState:
     """What a step of training reads and writes.
 
@@ -44,7 +69,7 @@ class TrainingState:
         self.moments = optimizer.initial(self.theta)
         self.bind()
         self.step = 0
-        self._busy = threading.Lock()
+        self._tensors = tensors_of(net)
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""
@@ -55,7 +80,10 @@ class TrainingState:
 
         Needed again where something else took them over: another state, or a conversion.
         """
-        for parameter, view in zip(self.parameters, self.views(self.theta), strict=True):
+        for name, parameter, view in zip(self.names, self.parameters, self.views(self.theta), strict=True):
+            if parameter.dtype != self.dtype or not parameter.requires_grad:
+                changed = "was frozen" if parameter.dtype == self.dtype else f"became {parameter.dtype}"
+                raise ArgumentError(f"{name} {changed} after the step was made: make the step anew")
             if parameter.array.base is not self.theta:
                 view[...] = parameter.array
                 parameter.array = view
@@ -63,13 +91,18 @@ class TrainingState:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the state for one trainer; BusyError for a second one."""
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("this network is already training in another thread: wait for it, or train a copy")
-        try:
+        with exclusively(self._tensors):
             self.bind()
-            yield
-        finally:
-            self._busy.release()
+            try:
+                yield
+            finally:
+                self.keep()
+
+    def keep(self) -> None:
+        """Mark what was trained, so that no later ``fit`` draws it anew."""
+        if self.step:
+            for held in (*self.net.parameters(), *self.net.buffers()):
+                held.kept = True
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything a checkpoint needs, by name."""

@@ -6,13 +6,13 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from chainrule.compiler import Evaluated, compile_graph
 from chainrule.data.batches import batch_slices, permutation
-from chainrule.errors import ArgumentError, DTypeError, GraphError, ShapeError, UnreachableWarning
+from chainrule.errors import ArgumentError, DTypeError, GraphError, NonFiniteError, ShapeError, UnreachableWarning
 from chainrule.graph import (
     Graph,
     Tensor,
@@ -26,8 +26,9 @@ from chainrule.graph import (
     vjp,
     zeros_like,
 )
+from chainrule.graph.trace import Trace
 from chainrule.nn import Module
-from chainrule.ops import key, sqrt, square
+from chainrule.ops import add, key, multiply, sqrt, square
 from chainrule.ops import sum as total
 from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.spec import UINT32, TensorSpec
@@ -60,15 +61,16 @@ def build_gradients(
     def gradients(*inputs: Tensor) -> tuple[Tensor, ...]:
         batch, key, share = inputs[: len(specs)], inputs[len(specs)], inputs[len(specs) + 1]
         so_far = inputs[len(specs) + 2 :]
-        weights = {n: context.trace.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
+        tracing = cast(Trace, context.trace)
+        weights = {n: tracing.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
         with holding(key=key):
             loss = _scalar(function(*batch))
         extra = penalty(weights, options.l1, options.l2)
-        loss = loss if extra is None else loss + extra
+        loss = loss if extra is None else add(loss, extra)
         pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()))
         found = [_reached(loss, n, w, g) for (n, w), g in zip(weights.items(), pulled, strict=True)]
-        shared = [g * share for g in found]
-        return (loss, *([before + g for before, g in zip(so_far, shared, strict=True)] if adds else shared))
+        shared = [multiply(g, share) for g in found]
+        return (loss, *([add(before, g) for before, g in zip(so_far, shared, strict=True)] if adds else shared))
 
     names = [f"input{i}" for i in range(len(specs))] if len(specs) != 2 else ["x", "y"]
     labels = [*names, "key", "share", *(f"gradient of {n}" for n in state.names if adds)]
@@ -165,12 +167,29 @@ class TrainingStep:
         )
         if not np.isfinite(norm):
             raise explain_nonfinite(variant.traced.graph, inputs, state.step + 1, "gradient")
+        if not np.isfinite(theta).all() or not all(np.isfinite(m).all() for m in moments):
+            raise NonFiniteError(
+                f"step {state.step + 1}: the update overflows at learning rate {lr:g} although the gradient is finite (its "
+                f"norm is {float(norm):.3g}). The weights were left as they were: lower the learning rate, or clip the "
+                "gradient (clip_norm=1.0)"
+            )
+        number = state.step + 1
+        try:
+            self._take_over(number, theta, moments, variant, writes)
+        except KeyboardInterrupt:  # once begun it is finished, so that no update is half made
+            self._take_over(number, theta, moments, variant, writes)
+            raise
+        return StepResult(float(loss), float(norm))
+
+    def _take_over(
+        self, number: int, theta: np.ndarray, moments: list[np.ndarray], variant: _Variant, writes: list[np.ndarray]
+    ) -> None:
+        state = self.state
         state.theta[...] = theta
         for held, moment in zip(state.moments.values(), moments, strict=True):
             held[...] = moment
         self._write(variant, writes)
-        state.step += 1
-        return StepResult(float(loss), float(norm))
+        state.step = number
 
     def _variant(self, batch: tuple[np.ndarray, ...], adds: bool) -> _Variant:
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
