@@ -2,5 +2,6 @@
 
 from chainrule.compiler.compile import BACKENDS, Evaluated, compile_graph
 from chainrule.compiler.function import CompiledFunction, compile
+from chainrule.compiler.link import Part, Parts, Stop, link
 
-__all__ = ["BACKENDS", "CompiledFunction", "Evaluated", "compile", "compile_graph"]
+__all__ = ["BACKENDS", "CompiledFunction", "Evaluated", "Part", "Parts", "Stop", "compile", "compile_graph", "link"]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, evaluator
+from chainrule.lowering import lower
+from chainrule.rewrite import rewrite
 from chainrule.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from chainrule.backends.native.linked import NativeLinked
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,37 @@ class Linked(Protocol):
         private: they hold what one part leaves for another.
         """
         ...
+
+
+def link(parts: Parts, backend: str) -> Linked:
+    """Parts as one callable."""
+    if backend == "native":
+        return _native(parts)
+    return Interpreted(parts)
+
+
+def _native(parts: Parts) -> Linked:
+    from chainrule.backends.native.linked import Named, NativeLinked
+
+    programs: list[Named | str] = []
+    for part in parts:
+        if isinstance(part, Stop):
+            programs.append(part.name)
+        else:
+            programs.append(Named(lower(rewrite(part.graph)), part.inputs, part.outputs))
+    return Compiled(NativeLinked(programs), memory_specs(parts))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Parts as machine code."""
+
+    native: NativeLinked
+    specs: dict[str, TensorSpec]
+
+    def bind(self, memory: Memory, tables: Memory) -> Bound:
+        checked(self.specs, memory, tables)
+        return self.native.bind({**private_memory(self.specs, memory, tables), **memory}, tables)
 
 
 def memory_specs(parts: Parts) -> dict[str, TensorSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, Nest, SerialLoop, Statement, Store
+from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, SerialLoop, Statement, Store
 from chainrule.kernel.scalar import Gather, Load, Op, Scalar, walk
 
 

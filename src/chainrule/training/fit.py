@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from chainrule import __version__
+from chainrule.data import Dataset
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, ChainruleError, CheckpointError, NonFiniteError, ShapeError
 from chainrule.graph import Tensor
 from chainrule.nn import Module
-from chainrule.ops import key
 from chainrule.optim import Adam, LearningRateSchedule, Optimizer, describe
 from chainrule.record import Choice, RunConfig, RunDirectory, Step
+from chainrule.spec import TensorSpec
 from chainrule.training.callbacks import Callback, as_callbacks
 from chainrule.training.evaluation import Evaluation
 from chainrule.training.examples import MOST_ROWS, chosen_examples
@@ -38,7 +39,6 @@ from chainrule.training.source import Source, source_of
 from chainrule.training.state import exclusively, tensors_of
 from chainrule.training.step import StepOptions, TrainingStep, checked_options
 from chainrule.training.stopping import Best, EarlyStopping, score_of
-
 
 BATCH_SIZE = 32
 
@@ -183,9 +183,11 @@ class _Trainer:
         self.slices = [] if source.data is None else _slices(len(source.data.x), plan)
         data = source.data
         self.run = Run(net, None, data and data.preprocess, notes=list(data.notes if data else ()))  # type: ignore[arg-type]
-        self.step = TrainingStep(self._forward, net.train(), optimizer, options, backend)
+        self.step = TrainingStep(self._forward, net.train(), optimizer, options, backend, plan.seed)
         self.evaluation = Evaluation(net, self.loss, backend)
         self.pending: list[Step] = []
+        self.watched = any(type(c).on_step is not Callback.on_step for c in plan.callbacks)
+        self.seconds_an_update = SECONDS_A_CALL
         self.saved_at = time.monotonic()
 
     def _forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -200,7 +202,7 @@ class _Trainer:
         classes = () if self.source.data is None else self.source.data.classes
         sizes = sorted({len(x[s]) for s in self.slices}, reverse=True) or [len(x)]
         for size in sizes:
-            self.step._variant((x[:size], y[:size]), adds=False)
+            self.step.trace(tuple(TensorSpec((size, *a.shape[1:]), a.dtype) for a in (x, y)))
             if self.prediction is not None and size == sizes[0]:
                 check_head(self.prediction, self.loss_name, self.net, len(classes))
                 self.source.outputs = self.prediction.shape[-1] if self.prediction.ndim else 0
@@ -284,6 +286,91 @@ class _Trainer:
     def _epoch(self, bar: Progress) -> None:
         """The rest of the present epoch, from the batch at which it stands."""
         self.net.train()
+        if self.source.data is not None and self.plan.accumulate == 1:
+            self._epoch_of_rows(self.source.data, bar)
+        else:
+            self._epoch_of_groups(bar)
+
+    def _epoch_of_rows(self, data: Dataset, bar: Progress) -> None:
+        """Many updates in one call: as many as last about a tenth of a second, so that nobody waits for Ctrl-C."""
+        order = np.arange(len(data.x))
+        if self.plan.shuffle:
+            order = permutation(len(data.x), self.plan.seed, self.position.epoch)
+        seconds = self.seconds_an_update
+        while (first := self.position.batch) < len(self.slices):
+            count = self._count(first, max(1, int(SECONDS_A_CALL / seconds)))
+            chosen = np.stack([order[s] for s in self.slices[first : first + count]])
+            began = time.perf_counter()
+            with self.interrupts.finishing():
+                self._updates(data, chosen, began, bar)
+            seconds = self.seconds_an_update = (time.perf_counter() - began) / count
+            self._after_updates(last=self.position.batch == len(self.slices))
+
+    def _count(self, first: int, most: int) -> int:
+        """Batches of one size from ``first`` on, up to ``most``, and up to where somebody wants to be asked."""
+        size = _length(self.slices[first])
+        count = 1
+        every = self.plan.checkpoint_every
+        while count < most and first + count < len(self.slices) and _length(self.slices[first + count]) == size:
+            if self.watched or (every and (self.run.step + count) % every == 0):
+                break
+            count += 1
+        return count
+
+    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress) -> None:
+        """Updates from batches of the rows ``chosen``, and their places in position, history and record."""
+        rates = self._learning_rates(len(chosen))
+        losses, error = self.step.many((data.x, data.y), chosen, rates)
+        seconds = (time.perf_counter() - began) / max(len(chosen), 1)
+        for loss, lr in zip(losses, rates, strict=False):
+            self._made(float(loss), chosen.shape[1], lr, seconds, 1)
+        if error is not None:
+            self._left_out(error, 1)
+        bar.step(self.position.epoch + 1, self.run.step, self.run.losses[-1] if self.run.losses else math.nan,
+                 len(losses) * chosen.shape[1])  # fmt: skip
+
+    def _learning_rates(self, count: int) -> list[float]:
+        """The learning rates of the next updates."""
+        schedule, base = self.plan.schedule, self.step.state.optimizer.lr
+        if schedule is None:
+            return [base] * count
+        by_step = schedule.every == "step"
+        return [schedule.rate(base, self.scheduled + i * by_step, self.schedule_state) for i in range(count)]
+
+    def _made(self, loss: float, rows: int, lr: float, seconds: float, batches: int) -> None:
+        """One update was made, from ``batches`` batches."""
+        run, position = self.run, self.position
+        run.step += 1
+        run.losses.append(loss)
+        self.pending.append(Step(run.step, position.epoch + 1, loss, lr, rows, seconds))
+        self.position = replace(
+            position,
+            batch=position.batch + batches,
+            loss_sum=position.loss_sum + loss * rows,
+            rows=position.rows + rows,
+        )
+        if self.plan.schedule is not None and self.plan.schedule.every == "step":
+            self.scheduled += 1
+
+    def _left_out(self, error: NonFiniteError, batches: int) -> None:
+        """An update was not made: stop, or go on behind its batches."""
+        if self.plan.on_nan == "stop":
+            raise error
+        self.run.skipped += 1
+        self._note("skipped", str(error))
+        self.position = replace(self.position, batch=self.position.batch + batches)
+
+    def _after_updates(self, last: bool) -> None:
+        """What users hang in after an update, and a checkpoint where one is due."""
+        run, every = self.run, self.plan.checkpoint_every
+        if self.watched and run.losses:
+            for callback in self.plan.callbacks:
+                callback.on_step(run, run.step, run.losses[-1])
+        if every and run.step % every == 0 and not last:
+            self._save()
+
+    def _epoch_of_groups(self, bar: Progress) -> None:
+        """Updates from several batches each, or from batches that only come one by one."""
         plan = self.plan
         group: list[tuple[np.ndarray, np.ndarray]] = []
         batches = self._batches(self.position.epoch, self.position.batch)
@@ -298,34 +385,19 @@ class _Trainer:
                 self._update(group, bar)
             group = []
             if self.run.step > before:
-                for callback in plan.callbacks:
-                    callback.on_step(self.run, self.run.step, self.run.losses[-1])
-                if plan.checkpoint_every and self.run.step % plan.checkpoint_every == 0 and following is not None:
-                    self._save()
+                self._after_updates(last=following is None)
 
     def _update(self, group: list[tuple[np.ndarray, np.ndarray]], bar: Progress) -> None:
         """One update from one or several batches, and its place in position, history and record."""
-        run, position, rows, lr = self.run, self.position, sum(len(x) for x, _ in group), self._learning_rate()
+        rows, (lr,) = sum(len(x) for x, _ in group), self._learning_rates(1)
         began = time.perf_counter()
-        after = replace(position, batch=position.batch + len(group))
         try:
             loss = self._stepped(group, rows, lr)
         except NonFiniteError as error:
-            if self.plan.on_nan == "stop":
-                raise
-            run.skipped += 1
-            self._note("skipped", str(error))
-            self.position = after
+            self._left_out(error, len(group))
             return
-        number = self.step.state.step
-        seconds = time.perf_counter() - began
-        self.pending.append(Step(number, position.epoch + 1, loss, lr, rows, seconds))
-        run.losses.append(loss)
-        self.position = replace(after, loss_sum=position.loss_sum + loss * rows, rows=position.rows + rows)
-        if self.plan.schedule is not None and self.plan.schedule.every == "step":
-            self.scheduled += 1
-        run.step = number
-        bar.step(position.epoch + 1, number, loss, rows)
+        self._made(loss, rows, lr, time.perf_counter() - began, len(group))
+        bar.step(self.position.epoch + 1, self.run.step, loss, rows)
 
     def _stepped(self, group: list[tuple[np.ndarray, np.ndarray]], rows: int, lr: float) -> float:
         """The mean loss of one update, in which each batch counts by its rows."""
@@ -336,8 +408,7 @@ class _Trainer:
         try:
             for i, (x, y) in enumerate(group):
                 part = "whole" if len(group) == 1 else "last" if i == len(group) - 1 else "middle" if i else "first"
-                words = key(self.plan.seed, made + 1, first_row).value("a step")
-                total += self.step((x, y), words, lr, len(x) / rows, part).loss * len(x)
+                total += self.step((x, y), lr, len(x) / rows, part, first_row).loss * len(x)
                 first_row += len(x)
         except BaseException:
             if state.step == made:
@@ -356,11 +427,6 @@ class _Trainer:
         for rows in self.slices[first:]:
             chosen = rows if order is None else order[rows]
             yield data.x[chosen], data.y[chosen]
-
-    def _learning_rate(self) -> float:
-        base = self.step.state.optimizer.lr
-        schedule = self.plan.schedule
-        return base if schedule is None else schedule.rate(base, self.scheduled, self.schedule_state)
 
     # -------------------------------------------------------------------------------------------- after an epoch
 
@@ -387,7 +453,7 @@ class _Trainer:
 
     def _measured(self) -> dict[str, float]:
         position = self.position
-        found = {"loss": position.loss_sum / position.rows, "learning_rate": self._learning_rate()}
+        found = {"loss": position.loss_sum / position.rows, "learning_rate": self._learning_rates(1)[0]}
         if self.source.held is None:
             return found
         x, truth = self.source.held
@@ -493,6 +559,13 @@ class _Trainer:
         bar.say(f"{len(self.run.examples)} {'held-out ' if self.source.held else ''}rows, the worst first:")
         for example in self.run.examples:
             bar.say(f"  {example}")
+
+
+SECONDS_A_CALL = 0.1
+
+
+def _length(rows: slice) -> int:
+    return rows.stop - rows.start
 
 
 SECONDS_BETWEEN_CHECKPOINTS = 2.0

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from chainrule.backends.native.build import load, own_functions
 from chainrule.backends.native.emit import code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
-from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
+
+from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
 from chainrule.kernel import Buffer, Gemm, Nest, Program, Statement
 from chainrule.kernel import Gate as GateStatement
 from chainrule.kernel.renumber import renumbered
