@@ -1,4 +1,4 @@
-"""Matrix products as tasks: the parameters of one, the blocks that threads share, and the machine code that calls BLAS."""
+"""Matrix products as tasks: the parameters of one, its blocks, and the machine code that calls BLAS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARAMETERS = (
 
 
 def gemm_name(dtype: np.dtype) -> str:
-    """The function that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes are columns."""
+    """The task that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes columns."""
     if dtype == np.float32:
         return "chainrule_gemm_float32"
     if dtype == np.float64:
@@ -65,8 +65,8 @@ def _form(name: str, matrix: Matrix, rows: int, columns: int, order: int) -> tup
         step = max(1, rows, matrix.column if columns > 1 else 1)
         return (TRANSPOSED if order == ROW_MAJOR else PLAIN), step
     raise ArgumentError(
-        f"the {name} matrix of a product, {rows} x {columns} with strides {matrix.row} and {matrix.column}, has neither "
-        "contiguous rows nor contiguous columns: copy it into a buffer of its own first"
+        f"the {name} matrix of a product, {rows} x {columns} with strides {matrix.row} and {matrix.column}, has "
+        "neither contiguous rows nor contiguous columns: copy it into a buffer of its own first"
     )
 
 

@@ -28,15 +28,14 @@ class Binding:
     """A table with the memory it works on.
 
     slots: int64, the address of each buffer; advances: int64, the bytes by which each moves after a step. Both may be
-    written between runs. call: the words that native code reads (see
-    runtime_code.runtime_code), at ``address``.
+    written between runs. call: the words that native code reads (see runtime_code.runtime_code).
     """
 
     table: Table
     slots: np.ndarray
     advances: np.ndarray
-    call: np.ndarray
-    address: int
+    call: ctypes.Array[ctypes.c_int64]
+    native: _Native
 
     def run(self, steps: int = 1) -> tuple[int, int]:
         """Repeat the program -> (0 or the number of the gate that ended it, steps that were completed).
@@ -46,8 +45,8 @@ class Binding:
         if self.table.shared and not _pool.ready:
             start_threads()
         self.call[7] = steps
-        status = _native().run(self.address)
-        return status, int(self.call[8])
+        status = self.native.run(self.call)
+        return status, self.call[8]
 
     def stop(self) -> None:
         """End the run before its next step, from another thread; stays until `resume`."""
@@ -70,8 +69,7 @@ def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) ->
     groups, starts, tasks, slots_at, advances_at = (a.ctypes.data for a in addresses)
     moving = len(slots) if advances.any() else 0
     words = [groups, len(table.groups), starts, tasks, slots_at, advances_at, moving, 0, 0, 0, int(table.shared)]
-    call = np.array(words, np.int64)
-    return Binding(table, slots, advances, call, call.ctypes.data)
+    return Binding(table, slots, advances, (ctypes.c_int64 * len(words))(*words), _native())
 
 
 def run(table: Table, slots: np.ndarray) -> int:

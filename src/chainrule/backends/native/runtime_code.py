@@ -20,6 +20,9 @@ import sys
 FUTEX_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 """The number of the system call futex on Linux, by machine."""
 
+ALL = (1 << 31) - 1
+"""Sleepers to wake: as many as there are."""
+
 # Where a word lives in @pool, in units of 8 bytes; words that different threads write are 64 bytes apart.
 CLAIM, DONE, DESCRIPTION, PARKED, BELL, OWNER, WAITING, THREADS, PARK_AFTER, WAIT_AFTER = (
     0,
@@ -109,7 +112,7 @@ define internal void @pause() alwaysinline {{
 
 
 def _sleep() -> str:
-    """@sleep_while(word, value, microseconds): until woken, or not at all if the word differs. @wake(word): all of them.
+    """@sleep_while(word, value, microseconds): until woken; not at all if the word differs. @wake(word): all sleepers.
 
     The one place that depends on the system: Linux has futex; elsewhere a sleeper looks again after ``microseconds``.
     """
@@ -119,12 +122,12 @@ def _sleep() -> str:
 declare i64 @chainrule_syscall(i64, ...)
 
 define internal void @sleep_while(ptr %word, i32 %value, i32 %microseconds) noinline {{
-  %r = call i64 (i64, ...) @chainrule_syscall(i64 {number}, ptr %word, i64 128, i32 %value, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @chainrule_syscall(i64 {number}, ptr %word, i64 128, i32 %value, ptr null)
   ret void
 }}
 
 define internal void @wake(ptr %word) noinline {{
-  %r = call i64 (i64, ...) @chainrule_syscall(i64 {number}, ptr %word, i64 129, i32 2147483647, ptr null, ptr null, i64 0)
+  %r = call i64 (i64, ...) @chainrule_syscall(i64 {number}, ptr %word, i64 129, i32 {ALL})
   ret void
 }}
 """
@@ -286,8 +289,8 @@ end:
 _WORKER = f"""
 define ptr @chainrule_worker(i64 %number) {{
 entry:
-{_word("threads", THREADS)}{_word("claim", CLAIM)}{_word("parked", PARKED)}{_word("bell", BELL)}{_word("limit", PARK_AFTER)}\
-  br label %work
+{_word("threads", THREADS)}{_word("claim", CLAIM)}{_word("parked", PARKED)}{_word("bell", BELL)}\
+{_word("limit", PARK_AFTER)}  br label %work
 work:
   %heard0 = load atomic i32, ptr %bell seq_cst, align 8
   %members = load atomic i64, ptr %threads seq_cst, align 8
