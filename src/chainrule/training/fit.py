@@ -39,7 +39,6 @@ from chainrule.training.state import exclusively, tensors_of
 from chainrule.training.step import StepOptions, TrainingStep, checked_options
 from chainrule.training.stopping import Best, EarlyStopping, score_of
 
-
 BATCH_SIZE = 32
 
 
@@ -220,8 +219,8 @@ class _Trainer:
         header = found.header
         if header["data"] != self.data_digest:
             raise CheckpointError(
-                "the data is not that of the run: its rows differ, so training cannot go on to the same result; pass the "
-                "rows that the run began with"
+                "the data is not that of the run: its rows differ, so training cannot go on to the same result; pass "
+                "the rows that the run began with"
             )
         self.step.state.load(found.arrays, found.step)
         best = {n.removeprefix("best."): a for n, a in found.arrays.items() if n.startswith("best.")}

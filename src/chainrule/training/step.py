@@ -169,9 +169,9 @@ class TrainingStep:
             raise explain_nonfinite(variant.traced.graph, inputs, state.step + 1, "gradient")
         if not np.isfinite(theta).all() or not all(np.isfinite(m).all() for m in moments):
             raise NonFiniteError(
-                f"step {state.step + 1}: the update overflows at learning rate {lr:g} although the gradient is finite (its "
-                f"norm is {float(norm):.3g}). The weights were left as they were: lower the learning rate, or clip the "
-                "gradient (clip_norm=1.0)"
+                f"step {state.step + 1}: the update overflows at learning rate {lr:g} although the gradient is finite "
+                f"(its norm is {float(norm):.3g}). The weights were left as they were: lower the learning rate, or clip "
+                "the gradient (clip_norm=1.0)"
             )
         number = state.step + 1
         try:
