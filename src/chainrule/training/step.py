@@ -161,17 +161,16 @@ class TrainingStep:
         if part in ("first", "middle"):
             self._write(variant, writes)
             return StepResult(float(loss), float("nan"))
-        scalars = state.optimizer.scalars(state.step + 1, lr).values()
-        norm, theta, *moments = self.updating(
-            state.theta, state.gradient, *state.moments.values(), *(np.asarray(s, state.dtype) for s in scalars)
-        )
+        with np.errstate(over="ignore"):  # a learning rate beyond float32 becomes infinity, which the gate finds
+            scalars = [np.asarray(s, state.dtype) for s in state.optimizer.scalars(state.step + 1, lr).values()]
+        norm, theta, *moments = self.updating(state.theta, state.gradient, *state.moments.values(), *scalars)
         if not np.isfinite(norm):
             raise explain_nonfinite(variant.traced.graph, inputs, state.step + 1, "gradient")
         if not np.isfinite(theta).all() or not all(np.isfinite(m).all() for m in moments):
             raise NonFiniteError(
                 f"step {state.step + 1}: the update overflows at learning rate {lr:g} although the gradient is finite "
-                f"(its norm is {float(norm):.3g}). The weights were left as they were: lower the learning rate, or clip "
-                "the gradient (clip_norm=1.0)"
+                f"(its norm is {float(norm):.3g}). The weights were left as they were: lower the learning rate, or "
+                "clip the gradient (clip_norm=1.0)"
             )
         number = state.step + 1
         try:
