@@ -155,10 +155,16 @@ class RunDirectory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._lock is None:
             self.close()
-        elif kind is not None and issubclass(kind, Exception):
-            self.end("failed", f"{kind.__name__}: {error}")
-        else:
-            self.end("interrupted", "" if kind is None else kind.__name__)
+            return
+        try:
+            if kind is not None and issubclass(kind, Exception):
+                self.end("failed", f"{kind.__name__}: {error}")
+            else:
+                self.end("interrupted", "" if kind is None else kind.__name__)
+        except CheckpointError as refused:
+            if error is None:
+                raise
+            error.add_note(str(refused))  # what ended the block matters more than that its end could not be written
 
     def end(self, state: Ending, reason: str = "") -> None:
         """Say how the run ended, and let go of it."""

@@ -38,7 +38,7 @@ from chainrule.training.settings import loss_choice, refuse_other_settings
 from chainrule.training.source import Source, source_of
 from chainrule.training.state import exclusively, tensors_of
 from chainrule.training.step import StepOptions, TrainingStep, checked_options
-from chainrule.training.stopping import Best, EarlyStopping, score_of
+from chainrule.training.stopping import Best, EarlyStopping, refuse_unmeasured, score_of
 
 BATCH_SIZE = 32
 
@@ -210,6 +210,9 @@ class _Trainer:
         if held is not None and held[0].shape[1:] != x.shape[1:]:
             raise ShapeError(f"rows of the validation part have shape {held[0].shape[1:]}, those of the training part "
                              f"{x.shape[1:]}: give both the same columns")  # fmt: skip
+        if self.plan.stopping is not None:
+            validated = [] if held is None else ["validation_loss", *(f"validation_{n}" for n in self.metrics)]
+            refuse_unmeasured(self.plan.stopping.monitor, ["loss", "learning_rate", *validated])
         if self.loss_name == "binary_cross_entropy":
             check_probabilities(self.net.predict(x[: self.plan.batch_size]))
 
@@ -222,8 +225,8 @@ class _Trainer:
         header = found.header
         if header["data"] != self.data_digest:
             raise CheckpointError(
-                "the data is not that of the run: its rows differ, so training cannot go on to the same result; pass the "
-                "rows that the run began with"
+                "the data is not that of the run: its rows differ, so training cannot go on to the same result; pass "
+                "the rows that the run began with"
             )
         self.step.state.load(found.arrays, found.step)
         best = {n.removeprefix("best."): a for n, a in found.arrays.items() if n.startswith("best.")}

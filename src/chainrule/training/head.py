@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.data.checks import array_of
 from chainrule.errors import ArgumentError, DataError, ShapeError
 from chainrule.graph import Node, Tensor, shown
 from chainrule.nn import (
@@ -63,7 +64,7 @@ def task_of(loss: str, y: Any, whole: bool = True) -> str | None:
         return None
     if y is None:
         return "classification" if whole else None
-    array = np.asarray(y)
+    array = array_of(y, "y")
     wide = array.ndim > 1 and array.shape[-1] > 1
     if loss == "cross_entropy":
         return "probabilities" if wide and array.dtype.kind == "f" else "classification"

@@ -58,12 +58,13 @@ def source_of(
     """What ``fit`` takes as data, checked, with targets as the loss takes them."""
     name, function = loss
     pair = isinstance(data, tuple) and len(data) == 2
+    truth = data[1] if pair and not isinstance(data[1], tuple) else None
     whole = pair or isinstance(data, str) or hasattr(data, "columns") or hasattr(data, "__fspath__")
     found = as_dataset(
         data,
         None if not whole and isinstance(validation, tuple) else validation,
         target=target,
-        task=task_of(name, data[1] if pair else None, whole),
+        task=task_of(name, truth, whole),
         seed=seed,
         missing=missing,
         standardise_target=whole and not pair,

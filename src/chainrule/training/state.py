@@ -10,6 +10,7 @@ import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError
 from chainrule.nn import Module, Parameter
+from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
 
 LANES = 16
@@ -67,6 +68,7 @@ class TrainingState:
         self.theta = np.zeros(sum(sizes), self.dtype)
         self.gradient = np.zeros_like(self.theta)
         self.moments = optimizer.initial(self.theta)
+        self._seen, self._kept = -1, False
         self.bind()
         self.step = 0
         self._tensors = tensors_of(net)
@@ -80,6 +82,8 @@ class TrainingState:
 
         Needed again where something else took them over: another state, or a conversion.
         """
+        if self._seen == moved[0]:
+            return
         for name, parameter, view in zip(self.names, self.parameters, self.views(self.theta), strict=True):
             if parameter.dtype != self.dtype or not parameter.requires_grad:
                 changed = "was frozen" if parameter.dtype == self.dtype else f"became {parameter.dtype}"
@@ -87,6 +91,7 @@ class TrainingState:
             if parameter.array.base is not self.theta:
                 view[...] = parameter.array
                 parameter.array = view
+        self._seen = moved[0]
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -100,9 +105,10 @@ class TrainingState:
 
     def keep(self) -> None:
         """Mark what was trained, so that no later ``fit`` draws it anew."""
-        if self.step:
+        if self.step and not self._kept:
             for held in (*self.net.parameters(), *self.net.buffers()):
                 held.kept = True
+            self._kept = True
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything a checkpoint needs, by name."""

@@ -106,14 +106,23 @@ def _reached(loss: Tensor, name: str, weight: Tensor, gradient: Tensor | None) -
 
 
 def build_gate(state: TrainingState) -> Graph:
-    """(loss, gradient) -> (norm of the gradient, whether both are finite)."""
+    """(loss, gradient, scalars of the update) -> (norm of the gradient, whether the update may be made).
 
-    def gate(loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    The loss must be finite, and the norm times each scalar: an update that overflows is refused like a gradient that
+    did.
+    """
+
+    def gate(loss: Tensor, gradient: Tensor, *scalars: Tensor) -> tuple[Tensor, Tensor]:
         norm = euclidean_norm(gradient)
-        return norm, logical_and(isfinite(loss), isfinite(norm))
+        sound = isfinite(loss)
+        for scalar in scalars:
+            sound = logical_and(sound, isfinite(multiply(norm, scalar)))
+        return norm, sound
 
-    flat = TensorSpec(state.theta.shape, state.dtype)
-    return trace(gate, TensorSpec((), state.dtype), flat, names=("loss", "gradient")).graph
+    names = scalar_names(state.optimizer)
+    scalar = TensorSpec((), state.dtype)
+    specs = (scalar, TensorSpec(state.theta.shape, state.dtype), *[scalar] * len(names))
+    return trace(gate, *specs, names=("loss", "gradient", *names)).graph
 
 
 def build_update(state: TrainingState, options: StepOptions) -> Graph:
@@ -162,8 +171,9 @@ def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, up
     if not updates:
         return begin + write
     slots = tuple(state.moments)
-    gate = Part(build_gate(state), ("loss", "gradient"), ("norm", "finite"))
-    taken = ("parameters", "gradient", *slots, *scalar_names(state.optimizer))
+    scalars = scalar_names(state.optimizer)
+    gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
+    taken = ("parameters", "gradient", *slots, *scalars)
     update = Part(build_update(state, options), taken, ("parameters", *slots))
     return (*begin, gate, Stop("finite"), *write, update)
 
@@ -293,8 +303,15 @@ class TrainingStep:
         memory = {**running.memory, "key": running.tables["key"][t], **given}
         own = traced.graph.inputs[: -len(traced.captured) or None]
         inputs = [memory[x.name] for x in own] + [x.value("a step") for x in traced.captured]
-        what = "gradient" if np.isfinite(running.tables["loss"][t]) else "loss"
         running.forget()
+        loss, norm = (running.tables[n][t] for n in ("loss", "norm"))
+        if np.isfinite(loss) and np.isfinite(norm):
+            return NonFiniteError(
+                f"step {self.state.step + 1}: the update would overflow: the gradient is finite (its norm is {norm:.3g}), "
+                f"but not times {', '.join(f'{n} {running.tables[n][t]:.3g}' for n in running.names)}. The weights were "
+                "left as they were: lower the learning rate"
+            )
+        what = "gradient" if np.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
 
 
@@ -335,8 +352,8 @@ class _Running:
 
     def fill(self, step: int, optimizer: Optimizer, lrs: list[float], seed: int, first_row: int) -> None:
         """The tables for the steps after ``step``, from their beginning."""
-        for i, lr in enumerate(lrs):
-            if self.updates:
+        with np.errstate(over="ignore"):  # a learning rate beyond float32 becomes infinity, which the gate finds
+            for i, lr in enumerate(lrs if self.updates else ()):
                 for name, value in optimizer.scalars(step + 1 + i, lr).items():
                     self.tables[name][i] = value
         words = key(seed, step + 1, first_row).value("a step")

@@ -105,6 +105,8 @@ class NativeBound:
 
     def point(self, name: str, array: np.ndarray) -> None:
         """From now on ``name`` is this array."""
+        if self.held.get(name) is array:
+            return
         self.held[name] = array
         address = array.__array_interface__["data"][0]
         for slot in self.linked.slots[name]:
