@@ -306,22 +306,21 @@ def _reduce(how: str) -> Callable[[_Lowering, Node], None]:
 
 def _partial(self: _Lowering, x: Tensor, how: str) -> Tensor:
     """Reductions of chunks of a long x, flattened: a stored value of one axis."""
-    flat = self.in_memory(x)
-    if not _contiguous(flat):
-        flat = self.store_copy(x)
-    chunks = -(-x.size // CHUNK)
+    chunks, whole = -(-x.size // CHUNK), x.size % CHUNK == 0
     partial = Tensor(TensorSpec((chunks,), x.dtype))
     target = self.buffer_like(partial.spec)
     g, v, total = self.fresh("g"), self.fresh("v"), self.fresh("t")
-    at = position((along(g), along(v)), (CHUNK, 1), flat.start)
-    inside = (
-        None
-        if x.size % CHUNK == 0
-        else op("less", position((along(g), along(v)), (CHUNK, 1)).scalar(), integer(x.size))
-    )
-    neutral = start_value(how, x.dtype).item()
-    element = Load(x.dtype, flat.buffer, at.at(), inside, neutral)
-    loop = LaneLoop(v, CHUNK, (), (), (Accumulate(total, how, element),))
+    place = position((along(g), along(v)), (CHUNK, 1))
+    inside = None if whole else op("less", place.scalar(), integer(x.size))
+    neutral = Const(x.dtype, start_value(how, x.dtype).item())
+    if x.ndim == 1:
+        element = self.values.read(x, (place,), inside)
+    else:
+        flat = self.in_memory(x)
+        flat = flat if _contiguous(flat) else self.store_copy(x)
+        element = Load(x.dtype, flat.buffer, place.plus(flat.start).at(), inside)
+    value = element if inside is None else op("where", inside, element, neutral)
+    loop = LaneLoop(v, CHUNK, (), (), (Accumulate(total, how, value),))
     last = LaneLoop(self.fresh("v"), 1, (), (_store(target, (along(g),), Local(x.dtype, total)),))
     self.statements.append(Nest((g,), (chunks,), (loop, last)))
     self.values.place(partial.key, target.buffer, (chunks,))

@@ -27,19 +27,29 @@ def tensors_of(net: Module) -> frozenset[int]:
     return frozenset(map(id, (*net.parameters(), *net.buffers())))
 
 
-@contextmanager
-def exclusively(tensors: frozenset[int]) -> Iterator[None]:
-    """Hold these tensors for one trainer; BusyError if another one has any of them."""
+def hold(tensors: frozenset[int]) -> None:
+    """Take these tensors for one trainer; BusyError if another one has any of them."""
     with _guard:
-        if tensors & _held_anywhere:
+        if not tensors.isdisjoint(_held_anywhere):
             raise BusyError("this network is already training, in another thread or around this call: wait until that "
                             "has ended, or train a copy")  # fmt: skip
         _held_anywhere.update(tensors)
+
+
+def release(tensors: frozenset[int]) -> None:
+    """Give back what ``hold`` took."""
+    with _guard:
+        _held_anywhere.difference_update(tensors)
+
+
+@contextmanager
+def exclusively(tensors: frozenset[int]) -> Iterator[None]:
+    """Hold these tensors for the duration of a block."""
+    hold(tensors)
     try:
         yield
     finally:
-        with _guard:
-            _held_anywhere.difference_update(tensors)
+        release(tensors)
 
 
 class TrainingState:
@@ -71,7 +81,7 @@ class TrainingState:
         self._seen, self._kept = -1, False
         self.bind()
         self.step = 0
-        self._tensors = tensors_of(net)
+        self.tensors = tensors_of(net)
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""
@@ -93,15 +103,28 @@ class TrainingState:
                 parameter.array = view
         self._seen = moved[0]
 
+    def begin(self) -> None:
+        """Hold the state for one trainer until ``end``; BusyError for a second one."""
+        hold(self.tensors)
+        try:
+            self.bind()
+        except BaseException:
+            release(self.tensors)
+            raise
+
+    def end(self) -> None:
+        """Let go of the state."""
+        release(self.tensors)
+        self.keep()
+
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Hold the state for one trainer; BusyError for a second one."""
-        with exclusively(self._tensors):
-            self.bind()
-            try:
-                yield
-            finally:
-                self.keep()
+        """Hold the state for the duration of a block."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
 
     def keep(self) -> None:
         """Mark what was trained, so that no later ``fit`` draws it anew."""

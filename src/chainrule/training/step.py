@@ -234,9 +234,8 @@ class TrainingStep:
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
         first_row: rows of the update that came before this batch; random numbers are counted by row.
         """
-        specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
-        running = self.running.get((specs, part)) or self._run_batches(specs, part)
-        for name, array in zip(batch_names(specs), batch, strict=True):
+        running = self.running.get((part, *[(a.shape, a.dtype) for a in batch])) or self._run_batches(batch, part)
+        for name, array in zip(running.batch, batch, strict=True):
             running.bound.point(name, array if array.flags.c_contiguous else np.ascontiguousarray(array))
         if part != "whole":
             running.memory["share"][...] = share
@@ -245,8 +244,7 @@ class TrainingStep:
             raise self._explained(running.traced, batch, running, t)
         if running.updates:
             self.state.step += 1
-        loss = float(running.tables["loss"][t])
-        return StepResult(loss, float(running.tables["norm"][t]) if running.updates else math.nan)
+        return StepResult(running.losses[t].item(), running.norms[t].item())
 
     def many(
         self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float]
@@ -274,14 +272,16 @@ class TrainingStep:
                 return np.concatenate(made), error
         return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
 
-    def _run_batches(self, specs: tuple[TensorSpec, ...], part: str) -> _Running:
+    def _run_batches(self, batch: tuple[np.ndarray, ...], part: str) -> _Running:
+        specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
         kind = {"whole": "whole", "first": "first"}.get(part, "further")
         traced = self.trace(specs, kind)
         updates = part in ("whole", "last")
         parts = parts_of_step(traced, self.state, self.options, updates)
         ahead = AHEAD if part == "whole" else 1
         own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
-        self.running[specs, part] = running = _Running(traced, parts, self.state, self.backend, own, ahead, updates)
+        running = _Running(traced, parts, self.state, self.backend, own, ahead, updates)
+        self.running[(part, *[(a.shape, a.dtype) for a in batch])] = running
         return running
 
     def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
@@ -330,6 +330,9 @@ class _Running:
         self.memory["share"] = np.zeros((), state.dtype)
         self.names = scalar_names(state.optimizer)
         self.tables = {n: np.zeros(ahead, state.dtype) for n in ("loss", *((*self.names, "norm") if updates else ()))}
+        self.losses = self.tables["loss"]
+        self.norms = self.tables.get("norm", np.full(ahead, np.nan, state.dtype))
+        self.batch = tuple(own)
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
         if batch_size:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
@@ -338,15 +341,15 @@ class _Running:
 
     def forget(self) -> None:
         """What stands in the tables holds no more."""
-        self.filled: tuple[int, float] | None = None
-        self.first, self.expected = 0, 0
+        self.first, self.expected = 0, -1
+        self.filled_lr, self.filled_row = math.nan, -1
 
     def ready(self, state: TrainingState, lr: float, seed: int, first_row: int) -> int:
         """Make the next entry of the tables that of the next step, and say which it is."""
         t = state.step - self.first
-        if self.filled != (first_row, lr) or not 0 <= t < self.ahead or t != self.expected:
+        if t != self.expected or t >= self.ahead or lr != self.filled_lr or first_row != self.filled_row:
             self.fill(state.step, state.optimizer, [lr] * self.ahead, seed, first_row)
-            self.first, self.filled, t = state.step, (first_row, lr), 0
+            self.first, self.filled_lr, self.filled_row, t = state.step, lr, first_row, 0
         self.expected = t + 1
         return t
 
@@ -375,14 +378,18 @@ class CompiledStep:
     """What ``@step`` gives: call it with a batch for one update, or ``epoch`` for a pass over all rows."""
 
     def __init__(self, inner: TrainingStep) -> None:
-        self.inner = inner
+        self.inner, self.dtype = inner, inner.state.dtype
         self.epochs = 0
 
     def __call__(self, *batch: Any) -> float:
         """One update; the loss of the batch before it."""
-        arrays = tuple(self._array(a) for a in batch)
-        with self.inner.state.training():
-            return self.inner(arrays, self.inner.state.optimizer.lr).loss
+        arrays = tuple(map(self._array, batch))
+        state = self.inner.state
+        state.begin()
+        try:
+            return self.inner(arrays, state.optimizer.lr).loss
+        finally:
+            state.end()
 
     def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
         """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""
@@ -409,6 +416,8 @@ class CompiledStep:
         return next(reversed(self.inner.traces.values())).graph
 
     def _array(self, given: Any) -> np.ndarray:
+        if type(given) is np.ndarray and (given.dtype is self.dtype or given.dtype is INT64):
+            return given
         array = given.value("a step") if isinstance(given, Tensor) else as_array(given)
         return array.astype(self.inner.state.dtype, copy=False) if array.dtype.kind == "f" else array
 
