@@ -63,10 +63,12 @@ def _log1p(x: Lanes, p: Precision) -> Lanes:
 
 
 def _tanh(x: Lanes, p: Precision) -> Lanes:
-    """t / (t + 2) with t = e^2|x| - 1."""
+    """Near 0 x plus x³ times a polynomial in x²; further out 1 - 2 / (e^2|x| + 1)."""
     size = at_most(x.size(), p.tanh_most)
-    t = _expm1(size + size, p)
-    return (t / (t + 2.0)).with_sign_of(x)
+    z = x * x
+    near = fma(x * z, polynomial(z, p.tanh), x)
+    far = 1.0 - 2.0 / (_exp(size + size, p) + 1.0)
+    return size.less(p.tanh_border).choose(near, far.with_sign_of(x))
 
 
 def _erf(x: Lanes, p: Precision) -> Lanes:

@@ -6,7 +6,7 @@ from chainrule.backends.native.formula import Lanes
 from chainrule.backends.native.vectors import LANES
 
 PHILOX_ROUNDS = 10
-# Multipliers and key steps of Philox-4x32: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+# Multipliers and key steps of Philox-4x32: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_STEPS = (0x9E3779B9, 0xBB67AE85)
 

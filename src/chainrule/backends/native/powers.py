@@ -103,7 +103,7 @@ def _round(rest: Lanes, divisor: Lanes, p: Precision) -> Lanes:
 
 
 def _scaled(rest: Lanes, divisor: Lanes, quotient: Lanes, p: Precision) -> Lanes:
-    """``divisor`` times a power of two, 2^10 to 2^12 below ``rest``. The quotient itself may be too large for a number."""
+    """``divisor`` times a power of two, 2^10 to 2^12 below ``rest``, also where the quotient is no finite number."""
     far = math.ldexp(1.0, p.bias - 27)
     exponent = ((1 << (p.digits + 8 if p.digits == 23 else p.digits + 11)) - 1) ^ ((1 << p.digits) - 1)
     near_power = (quotient.bits() & exponent).as_float() * math.ldexp(1.0, -10)

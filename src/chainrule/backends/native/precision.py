@@ -22,7 +22,7 @@ class Precision:
     ln2_high + ln2_low: ln 2 in two numbers of this type, of which the first keeps every bit it can.
     exp_least, exp_most: beyond these e^x is 0 or infinite. expm1_least, tanh_most, erf_most: from here on the result
     rounds to -1 or 1. exp, expm1: (e^r - 1 - r) / r². log: (ln((1 + s) / (1 - s)) - 2s) / s³, in s².
-    erf_near: erf(x) / x - 1, in x², below erf_border; erf_far: ln(1 - erf x) above it.
+    tanh: (tanh(x) / x - 1) / x², in x², below tanh_border. erf_near: erf(x) / x - 1, in x², below erf_border; erf_far: ln(1 - erf x) above it.
     """
 
     element: str
@@ -34,12 +34,14 @@ class Precision:
     exp_least: float
     exp_most: float
     expm1_least: float
+    tanh_border: float
     tanh_most: float
     erf_most: float
     erf_border: float
     exp: tuple[float, ...]
     expm1: tuple[float, ...]
     log: tuple[float, ...]
+    tanh: tuple[float, ...]
     erf_near: tuple[float, ...]
     erf_far: tuple[float, ...]
 
@@ -108,6 +110,7 @@ SINGLE = Precision(
     exp_least=-104.5,
     exp_most=89.0,
     expm1_least=-20.0,
+    tanh_border=0.55,
     tanh_most=10.0,
     erf_most=4.0,
     erf_border=0.9600000381469727,
@@ -117,6 +120,8 @@ SINGLE = Precision(
     expm1=coefficients("0x1p-1 0x1.555556p-3 0x1.5554aep-5 0x1.11109p-7 0x1.6d748ep-10 0x1.a1a138p-13"),
     # error 1.1e-11 / s²
     log=coefficients("0x1.555556p-1 0x1.999a64p-2 0x1.243d72p-2 0x1.e25ecap-3"),
+    # error 2.9e-11 / x²
+    tanh=coefficients("-0x1.555554p-2 0x1.1110dep-3 -0x1.ba09ecp-5 0x1.64e834p-6 -0x1.13cfa8p-7 0x1.3a7b1ap-9"),
     # error 6.9e-10
     erf_near=coefficients(
         "0x1.06eba8p-3 -0x1.812742p-2 0x1.ce2dc2p-4 -0x1.b8085cp-6 0x1.548b2ap-8 -0x1.a821e4p-11 0x1.55d9a6p-14"
@@ -138,6 +143,7 @@ DOUBLE = Precision(
     exp_least=-746.0,
     exp_most=710.0,
     expm1_least=-40.0,
+    tanh_border=0.55,
     tanh_most=20.0,
     erf_most=5.95,
     erf_border=1.0,
@@ -157,6 +163,12 @@ DOUBLE = Precision(
     log=coefficients(
         "0x1.5555555555572p-1 0x1.999999998887cp-2 0x1.2492493b5311dp-2 0x1.c71c56d2a791bp-3 "
         "0x1.74655a88ed0a7p-3 0x1.39b6f12b8c49bp-3 0x1.2e3e526e42d24p-3"
+    ),
+    # error 5.5e-19 / x²
+    tanh=coefficients(
+        "-0x1.555555555554fp-2 0x1.1111111110803p-3 -0x1.ba1ba1b982c17p-5 0x1.664f485a88f63p-6 "
+        "-0x1.226e2f3682dbep-7 0x1.d6d2a0b9070e9p-9 -0x1.7d901337c32c6p-10 0x1.3485a75195610p-11 "
+        "-0x1.e98336ab572dcp-13 0x1.5daa7e9fa7372p-14 -0x1.47933df7d9108p-16"
     ),
     # error 1.3e-19
     erf_near=coefficients(
