@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from chainrule.backends.native.vectors import BYTES, LANES, hexadecimal, suffix
 from chainrule.backends.native.writer import Writer
 
@@ -34,8 +36,10 @@ class Lanes:
         """``number`` as an operand beside this one."""
         if isinstance(number, Lanes):
             return number
-        text = hexadecimal(number) if self.floating else str(int(number))
-        return Lanes(self.writer, self.element, f"splat ({self.element} {text})")
+        if not self.floating:
+            return Lanes(self.writer, self.element, f"splat ({self.element} {int(number)})")
+        nearest = float(np.float32(number)) if self.element == "float" else float(number)
+        return Lanes(self.writer, self.element, f"splat ({self.element} {hexadecimal(nearest)})")
 
     def _two(self, floats: str, integers: str, other: Lanes | float | int, swap: bool = False) -> Lanes:
         a, b = (self.like(other), self) if swap else (self, self.like(other))

@@ -20,9 +20,11 @@ class Precision:
 
     digits, bias: stored bits of the significand; what the exponent's bits are above the exponent.
     ln2_high + ln2_low: ln 2 in two numbers of this type, of which the first keeps every bit it can.
-    exp_least, exp_most: beyond these e^x is 0 or infinite. expm1_least, tanh_most, erf_most: from here on the result
-    rounds to -1 or 1. exp, expm1: (e^r - 1 - r) / r². log: (ln((1 + s) / (1 - s)) - 2s) / s³, in s².
-    tanh: (tanh(x) / x - 1) / x², in x², below tanh_border. erf_near: erf(x) / x - 1, in x², below erf_border; erf_far: ln(1 - erf x) above it.
+    exp_least, exp_most: beyond these e^x is 0 or infinite.
+    expm1_least, tanh_most, erf_most: from here on the result rounds to -1 or 1.
+    exp, expm1: (e^r - 1 - r) / r². log: (ln((1 + s) / (1 - s)) - 2s) / s³, in s².
+    tanh: (tanh(x) / x - 1) / x², in x², below tanh_border.
+    erf_near: erf(x) / x - 1, in x², below erf_border; erf_far: ln(1 - erf x) above it.
     """
 
     element: str
