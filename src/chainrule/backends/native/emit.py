@@ -17,7 +17,6 @@ import numpy as np
 
 from chainrule.backends.native import memory
 from chainrule.backends.native.dag import Dag, Node
-from chainrule.backends.native.functions import closure
 from chainrule.backends.native.operations import join, operation, tree
 from chainrule.backends.native.vectors import (
     ALL_LANES,
@@ -66,12 +65,12 @@ def code_of(nest: Nest, buffers: tuple[Buffer, ...]) -> NestCode:
     emitter.grid()
     writer = emitter.writer
     key = hashlib.sha256(writer.text("nest").encode()).hexdigest()[:32]
-    return NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), closure(writer.support))
+    return NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), frozenset(writer.support))
 
 
 @dataclass(frozen=True)
 class _Group:
-    """The 16 lanes at hand. first: the number of lane 0 (operand); last: of these lanes the last that counts, from 0."""
+    """The 16 lanes at hand. first: the number of lane 0; last: which lane is the last that counts, from 0. Operands."""
 
     first: str
     mask: str

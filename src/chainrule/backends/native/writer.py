@@ -1,4 +1,4 @@
-"""The text of one LLVM function as it grows: instructions, blocks, sizes read from ``params``, buffers from ``slots``."""
+"""The text of one LLVM function as it grows: instructions, blocks, sizes from ``params``, buffers from ``slots``."""
 
 from __future__ import annotations
 
