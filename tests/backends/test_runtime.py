@@ -182,13 +182,15 @@ def test_idle_threads_sleep():
     runtime.set_threads(4)
     x = np.zeros(20, np.int64)
     binding = runtime.bind(pack([one_by_one(20)] * 5), addresses(x))
-    for _ in range(3):
+    used = []
+    for _ in range(5):
         binding.run(50)
         time.sleep(0.02)  # 400 times what a thread spins
         before = time.process_time()
-        time.sleep(0.3)
-        assert time.process_time() - before < 0.03  # one spinning thread would use 0.3
-    assert x[0] == 750
+        time.sleep(0.1)
+        used.append(time.process_time() - before)
+    assert min(used) < 0.005  # one spinning thread would use 0.1; a busy host makes single figures large
+    assert x[0] == 1250
 
 
 def test_fewer_threads_than_before_take_part_and_more_come_back():
