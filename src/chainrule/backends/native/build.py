@@ -46,10 +46,14 @@ def load(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, i
     """
     wanted = {code.key: code for code in codes}
     with _lock:
+        modules = {}
         for key, code in wanted.items():
             if f"nest_{key}" not in _addresses:
                 support = "\n".join(definition(name) for name in sorted(code.support))
-                _load_module(f"{support}\n{code.text}", (f"nest_{key}",))
+                modules[f"nest_{key}"] = f"{support}\n{code.text}"
+        if modules:
+            stored = [_object(text) for text in modules.values()]
+            _addresses.update(_machine().link(stored, tuple(modules)))
         return {key: _addresses[f"nest_{key}"] for key in wanted}
 
 
@@ -58,19 +62,19 @@ def own_functions() -> dict[str, int]:
     names = FUNCTIONS + GEMM_FUNCTIONS
     with _lock:
         if FUNCTIONS[0] not in _addresses:
-            _load_module(runtime_code() + gemm_code(), names)
+            _addresses.update(_machine().link([_object(runtime_code() + gemm_code())], names))
         return {name: _addresses[name] for name in names}
 
 
-def _load_module(text: str, names: tuple[str, ...]) -> None:
-    """Fill `_addresses` with the functions ``names`` of an IR module."""
+def _object(text: str) -> bytes:
+    """The object file of an IR module, from the cache if it is there."""
     machine = _machine()
     key = hashlib.sha256("\0".join((*machine.identity, text)).encode()).hexdigest()
     stored = cache.load(key)
     if stored is None:
         stored = machine.compile(text)
         cache.store(key, stored)
-    _addresses.update(machine.link(stored, names))
+    return stored
 
 
 class _Machine:
@@ -120,11 +124,12 @@ class _Machine:
     def _pass_builder(self) -> Any:
         return self.llvm.create_pass_builder(self.target, self.llvm.create_pipeline_tuning_options(speed_level=1))
 
-    def link(self, stored: bytes, names: tuple[str, ...]) -> dict[str, int]:
-        """Put an object file into memory, for as long as the process lives."""
+    def link(self, stored: Iterable[bytes], names: tuple[str, ...]) -> dict[str, int]:
+        """Put object files into memory, for as long as the process lives -> addresses of their functions ``names``."""
         llvm = self.llvm
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._linking_target())
-        engine.add_object_file(llvm.ObjectFileRef.from_data(stored))
+        for each in stored:
+            engine.add_object_file(llvm.ObjectFileRef.from_data(each))
         engine.finalize_object()
         addresses = {name: engine.get_function_address(name) for name in names}
         # Threads may run this code until the process has ended, later than Python would dispose of the engine.
