@@ -1,0 +1,157 @@
+"""Answer: predictions of a run beside the truth where it is known, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chainrule import data
+from chainrule.cli.escape import escaped
+from chainrule.cli.output import Output
+from chainrule.cli.rows import rows_of
+from chainrule.cli.settings import kept_settings
+from chainrule.data import Preprocess
+from chainrule.errors import ArgumentError
+from chainrule.record.durable import replace_file
+from chainrule.training import Run
+
+_SHOWN = 20
+"""Rows that a terminal shows; a file or a pipe gets all."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What to predict. x: as the network takes it; y: the truth as the loss takes it, or None."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray | None
+
+
+def answer(path: Path, source: str | None, out: Path | None, force: bool, output: Output) -> None:
+    """Predict the rows of ``source``, or those that the run held out, and write them where they are wanted."""
+    _refuse_existing(out, force)
+    run = Run.load(path)
+    preprocess = run.preprocess
+    if preprocess is None:
+        raise ArgumentError(
+            f"run {str(path)!r} learned from arrays, so no file can be treated alike; use Run.load in Python"
+        )
+    rows = _own_rows(path) if source is None else _rows_of_source(source, preprocess)
+    columns = _columns(run, preprocess, rows)
+    _write(columns, out, output)
+    count = len(rows.x)
+    measured = _measured(columns, preprocess)
+    output.say("".join([f"{count:,} rows of {escaped(rows.name)}", *(f", {k} {v:.4g}" for k, v in measured.items())]))
+    if out is None:
+        output.next("predict", str(path), *([source] if source else []), "--out", "predictions.csv")
+    else:
+        output.say(f"written to {escaped(out)}")
+        output.next("check", str(path))
+    found = {
+        "schema": 1,
+        "run": str(path),
+        "source": rows.name,
+        "rows": count,
+        "out": None if out is None else str(out),
+    }
+    output.result({**found, **measured, **({} if out is not None else {"predictions": _records(columns)})})
+
+
+def _refuse_existing(out: Path | None, force: bool) -> None:
+    if out is None:
+        return
+    if out.is_dir():
+        raise ArgumentError(f"--out {str(out)!r} is a directory; give the name of a file")
+    if out.exists() and not force:
+        raise ArgumentError(f"--out {str(out)!r} is there already; give another name, or --force to overwrite it")
+
+
+def _own_rows(path: Path) -> _Rows:
+    settings = kept_settings(path)
+    if settings is None:
+        raise ArgumentError(
+            f"run {str(path)!r} was started in Python; say what to predict: chainrule predict {path} FILE"
+        )
+    rows = rows_of(settings)
+    if rows.validation_x is None:
+        return _Rows(f"{rows.source} (all rows)", rows.x, rows.y)
+    return _Rows(f"{rows.source} (held out)", rows.validation_x, rows.validation_y)
+
+
+def _rows_of_source(source: str, preprocess: Preprocess) -> _Rows:
+    table = data.read(source, like=preprocess)
+    known = preprocess.target.name in table.names
+    return _Rows(table.source, preprocess.apply(table), preprocess.targets(table) if known else None)
+
+
+def _columns(run: Run, preprocess: Preprocess, rows: _Rows) -> dict[str, list[str] | list[float]]:
+    """The columns of the CSV by name."""
+    target = preprocess.target
+    outputs = run.net.predict(rows.x)
+    if target.task == "regression":
+        found = _numbers("prediction", target.invert(outputs.reshape(len(outputs), -1)))
+        return found if rows.y is None else {**found, **_numbers("truth", target.invert(rows.y))}
+    shares = _probabilities(outputs)
+    chosen = shares.argmax(axis=1)
+    names = target.classes or tuple(map(str, range(shares.shape[1])))
+    truth = None if rows.y is None else rows.y if rows.y.ndim == 1 else rows.y.argmax(axis=1)
+    return {
+        "prediction": [names[i] for i in chosen],
+        "probability": [round(float(p), 6) for p in shares[np.arange(len(chosen)), chosen]],
+        **({} if truth is None else {"truth": [names[int(i)] for i in truth]}),
+    }
+
+
+def _numbers(name: str, values: np.ndarray) -> dict[str, list[str] | list[float]]:
+    """One column, or ``name[0]``, ``name[1]`` … for targets of several numbers; seven digits, as float32 has."""
+    rounded = [[float(f"{v:.7g}") for v in column] for column in values.reshape(len(values), -1).T]
+    return {name: rounded[0]} if len(rounded) == 1 else {f"{name}[{i}]": column for i, column in enumerate(rounded)}
+
+
+def _probabilities(outputs: np.ndarray) -> np.ndarray:
+    """[rows, classes] from logits; one logit is that of the second of two classes."""
+    logits = outputs.reshape(len(outputs), -1).astype(np.float64)
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _measured(columns: dict[str, list[str] | list[float]], preprocess: Preprocess) -> dict[str, float]:
+    if "truth" not in columns:
+        return {}
+    if preprocess.target.task == "regression":
+        residual = np.array(columns["prediction"]) - np.array(columns["truth"])
+        return {"rmse": float(np.sqrt(np.mean(residual**2)))}
+    return {"accuracy": float(np.mean([a == b for a, b in zip(columns["prediction"], columns["truth"], strict=True)]))}
+
+
+def _write(columns: dict[str, list[str] | list[float]], out: Path | None, output: Output) -> None:
+    if out is not None:
+        replace_file(out, _csv(columns).encode())
+    elif not output.json and sys.stdout.isatty():
+        rows = list(zip(*columns.values(), strict=True))
+        output.table(list(columns), rows[:_SHOWN])
+        if len(rows) > _SHOWN:
+            output.show(f"… and {len(rows) - _SHOWN:,} more rows")
+    elif not output.json:
+        sys.stdout.write(_csv(columns))
+        sys.stdout.flush()
+
+
+def _csv(columns: dict[str, list[str] | list[float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _records(columns: dict[str, list[str] | list[float]]) -> list[dict[str, str | float]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,95 @@
+"""Output: where a command's words, results and JSON go."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from chainrule.cli.escape import escaped
+
+# Where nobody has said how wide a line may be and no terminal is there to ask.
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Output:
+    """What ``--json`` and ``--quiet`` make of a command's output.
+
+    Standard output is for one reader: a person, or with ``--json`` a program, and then the words for people go to
+    standard error. ``piped``: standard output carries data of another form (CSV), so words go there too.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    piped: bool = False
+
+    @property
+    def words(self) -> TextIO:
+        """The stream of what people read."""
+        return sys.stderr if self.json or self.piped else sys.stdout
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody is looking at standard output while it is written."""
+        return not (self.json or self.quiet or self.piped) and sys.stdout.isatty()
+
+    def say(self, text: str = "") -> None:
+        """A line about the work, which ``--quiet`` leaves out."""
+        if not self.quiet:
+            print(text, file=self.words, flush=True)
+
+    def show(self, text: str = "") -> None:
+        """A line of what was asked for."""
+        if not self.json:
+            print(text, flush=True)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
+        """Rows under a header, in the width there is; ``right``: the columns that are numbers."""
+        if self.json:
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        for i, name in enumerate(header):
+            made.add_column(name, justify="right" if i in right else "left", overflow="fold")
+        for row in rows:
+            made.add_row(*(Text(escaped(value, 200)) for value in row))
+        Console(width=line_width(), highlight=False, soft_wrap=False).print(made)
+
+    def next(self, *command: str) -> None:
+        """The last line for people: the command that comes next."""
+        import shlex
+
+        if not self.quiet:
+            print(f"next: {escaped(shlex.join(('chainrule', *command)))}", file=self.words, flush=True)
+
+    def result(self, found: dict[str, Any]) -> None:
+        """With ``--json``: the one object, on a line of its own, the last of standard output."""
+        if self.json:
+            print(json_line(found), flush=True)
+
+
+def json_line(found: dict[str, Any]) -> str:
+    """One line of strict JSON: a number that is not finite becomes null."""
+    return json.dumps(_finite(found), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def line_width() -> int:
+    """Characters of a line: COLUMNS, or the terminal's."""
+    return max(20, shutil.get_terminal_size((_WIDTH, 24)).columns)
