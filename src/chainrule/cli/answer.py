@@ -15,10 +15,13 @@ from chainrule.cli.escape import escaped
 from chainrule.cli.output import Output
 from chainrule.cli.rows import rows_of
 from chainrule.cli.settings import kept_settings
-from chainrule.data import Preprocess
+from chainrule.data import Preprocess, Target
 from chainrule.errors import ArgumentError
+from chainrule.nn import Module
 from chainrule.record.durable import replace_file
 from chainrule.training import Run
+
+Columns = dict[str, list[str] | list[float]]
 
 _SHOWN = 20
 """Rows that a terminal shows; a file or a pipe gets all."""
@@ -43,7 +46,7 @@ def answer(path: Path, source: str | None, out: Path | None, force: bool, output
             f"run {str(path)!r} learned from arrays, so no file can be treated alike; use Run.load in Python"
         )
     rows = _own_rows(path) if source is None else _rows_of_source(source, preprocess)
-    columns = _columns(run, preprocess, rows)
+    columns = answers(run.net, preprocess.target, rows.x, rows.y)
     _write(columns, out, output)
     count = len(rows.x)
     measured = _measured(columns, preprocess)
@@ -90,17 +93,16 @@ def _rows_of_source(source: str, preprocess: Preprocess) -> _Rows:
     return _Rows(table.source, preprocess.apply(table), preprocess.targets(table) if known else None)
 
 
-def _columns(run: Run, preprocess: Preprocess, rows: _Rows) -> dict[str, list[str] | list[float]]:
-    """The columns of the CSV by name."""
-    target = preprocess.target
-    outputs = run.net.predict(rows.x)
+def answers(net: Module, target: Target, x: np.ndarray, y: np.ndarray | None) -> Columns:
+    """Columns by name: "prediction", for classes "probability", and "truth" where it is known (``y``)."""
+    outputs = net.predict(x)
     if target.task == "regression":
         found = _numbers("prediction", target.invert(outputs.reshape(len(outputs), -1)))
-        return found if rows.y is None else {**found, **_numbers("truth", target.invert(rows.y))}
+        return found if y is None else {**found, **_numbers("truth", target.invert(y))}
     shares = _probabilities(outputs)
     chosen = shares.argmax(axis=1)
     names = target.classes or tuple(map(str, range(shares.shape[1])))
-    truth = None if rows.y is None else rows.y if rows.y.ndim == 1 else rows.y.argmax(axis=1)
+    truth = None if y is None else y if y.ndim == 1 else y.argmax(axis=1)
     return {
         "prediction": [names[i] for i in chosen],
         "probability": [round(float(p), 6) for p in shares[np.arange(len(chosen)), chosen]],
@@ -108,7 +110,7 @@ def _columns(run: Run, preprocess: Preprocess, rows: _Rows) -> dict[str, list[st
     }
 
 
-def _numbers(name: str, values: np.ndarray) -> dict[str, list[str] | list[float]]:
+def _numbers(name: str, values: np.ndarray) -> Columns:
     """One column, or ``name[0]``, ``name[1]`` … for targets of several numbers; seven digits, as float32 has."""
     rounded = [[float(f"{v:.7g}") for v in column] for column in values.reshape(len(values), -1).T]
     return {name: rounded[0]} if len(rounded) == 1 else {f"{name}[{i}]": column for i, column in enumerate(rounded)}
@@ -123,7 +125,7 @@ def _probabilities(outputs: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _measured(columns: dict[str, list[str] | list[float]], preprocess: Preprocess) -> dict[str, float]:
+def _measured(columns: Columns, preprocess: Preprocess) -> dict[str, float]:
     if "truth" not in columns:
         return {}
     if preprocess.target.task == "regression":
@@ -132,7 +134,7 @@ def _measured(columns: dict[str, list[str] | list[float]], preprocess: Preproces
     return {"accuracy": float(np.mean([a == b for a, b in zip(columns["prediction"], columns["truth"], strict=True)]))}
 
 
-def _write(columns: dict[str, list[str] | list[float]], out: Path | None, output: Output) -> None:
+def _write(columns: Columns, out: Path | None, output: Output) -> None:
     if out is not None:
         replace_file(out, _csv(columns).encode())
     elif not output.json and sys.stdout.isatty():
@@ -145,7 +147,7 @@ def _write(columns: dict[str, list[str] | list[float]], out: Path | None, output
         sys.stdout.flush()
 
 
-def _csv(columns: dict[str, list[str] | list[float]]) -> str:
+def _csv(columns: Columns) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -153,5 +155,5 @@ def _csv(columns: dict[str, list[str] | list[float]]) -> str:
     return text.getvalue()
 
 
-def _records(columns: dict[str, list[str] | list[float]]) -> list[dict[str, str | float]]:
+def _records(columns: Columns) -> list[dict[str, str | float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
 from chainrule import errors
@@ -14,7 +15,7 @@ INTERRUPTED, TERMINATED = 130, 143
 # Messages speak Python; on the command line `missing='mean'` is `--missing mean`.
 _ARGUMENT = re.compile(
     r"(?<![\w.-])(target|missing|ignore|validation|epochs|batch_size|clip_norm|seed|resume)="
-    r"(?:\[?'([^']*)'\]?|(?=[\s,.;:)]|$)|(True)|(?=\w))"
+    r"(?:\[?'([^'\]]*)'\]?|(True)|([\w.]+))?"
 )
 
 
@@ -64,4 +65,5 @@ def _code(error: Exception) -> int:
 
 def _as_option(found: re.Match[str]) -> str:
     option = f"--{found[1].replace('_', '-')}"
-    return option if found[3] else f"{option} {found[2] or ''}".rstrip()
+    value = found[2] or found[4]
+    return f"{option} {shlex.quote(value)}" if value else option

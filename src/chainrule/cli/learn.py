@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chainrule.cli.answer import answers
 from chainrule.cli.escape import escaped
 from chainrule.cli.network import build_network, build_optimizer, build_schedule, loss_for
 from chainrule.cli.output import Output
@@ -30,42 +31,43 @@ def learn(settings: Settings, path: Path | None, resume: bool, output: Output) -
     updates = math.ceil(len(rows.x) / settings.batch_size) if settings.batch_size > 0 else 1
     schedule = build_schedule(settings, optimizer.lr, updates) if settings.epochs > 0 else None
     directory = path or claim_directory(settings.source)
-    _announce(rows, net, output)
+    start = _Start(settings, rows, net, output)
     try:
-        with _display(output, settings, updates) as watcher:
+        with _watch(settings, updates, output) as watching:
             result = fit(
                 net, rows, loss=loss, optimizer=optimizer, epochs=settings.epochs, batch_size=settings.batch_size,
                 learning_rate_schedule=schedule, clip_norm=settings.clip_norm, l2=settings.l2,
-                early_stopping=settings.early_stopping, callbacks=[_Keeper(settings), *watcher], seed=settings.seed,
+                early_stopping=settings.early_stopping, callbacks=[start, *watching], seed=settings.seed,
                 run_dir=directory, resume=resume, progress=False,
             )  # fmt: skip
-    except KeyboardInterrupt:
-        _say_interrupted(settings, directory, output)
-        raise
-    except BaseException:
+    except BaseException as error:
         if path is None:
             with suppress(OSError):
-                directory.rmdir()  # refused before the run began: leave no empty directory
+                directory.rmdir()  # it ended before the run began: leave no empty directory
+        if isinstance(error, KeyboardInterrupt):
+            _say_interrupted(settings, directory, output)
         raise
     _sum_up(result, settings, rows, output)
 
 
-def _display(output: Output, settings: Settings, updates: int) -> Any:
+def _watch(settings: Settings, updates: int, output: Output) -> Any:
     """A context that gives the callbacks which show the progress: a bar where somebody is looking, else none."""
-    if not output.live:
-        return nullcontext(())
-    return Watch(settings.epochs, updates, settings.batch_size)
+    return Watch(settings.epochs, updates, settings.batch_size) if output.live else nullcontext(())
 
 
 @dataclass(frozen=True)
-class _Keeper(Callback):
-    """Keeps the settings in the run's directory when training starts."""
+class _Start(Callback):
+    """When training starts, and not before, because much can be refused: keep the settings, say what is learned."""
 
     settings: Settings
+    rows: Dataset
+    net: Sequential
+    output: Output
 
     def on_start(self, run: Run) -> None:
         if run.path is not None:
             self.settings.keep(run.path)
+        _announce(self.rows, self.net, self.output)
 
 
 def _announce(rows: Dataset, net: Sequential, output: Output) -> None:
@@ -85,20 +87,30 @@ def _announce(rows: Dataset, net: Sequential, output: Output) -> None:
 def _sum_up(result: Run, settings: Settings, rows: Dataset, output: Output) -> None:
     at = result.best_epoch - 1 if settings.early_stopping is not None else -1
     measured = {name: values[at] for name, values in result.history.items()}
-    if result.examples:
-        output.say("three predictions, the worst first:")
-    for example in result.examples:
-        output.say(
-            f"  {escaped(rows.target.name, 40)} predicted {escaped(example.prediction, 80)}, truth "
-            f"{escaped(example.truth, 80)}"
-        )
+    _show_examples(result, rows, output)
     best = f", best epoch {result.best_epoch} kept" if settings.early_stopping is not None else ""
     output.say(f"epochs {result.epoch}{best}, loss {measured['loss']:.4g}")
     for line in _validation_lines(measured, rows):
         output.say(line)
     output.say(f"run kept in {escaped(result.path)}")
     output.next("predict", str(result.path), *_rows_to_predict(settings))
-    output.result(result.summary())
+    held = {name.removeprefix("validation_"): v for name, v in measured.items() if name.startswith("validation_")}
+    output.result({**result.summary(), "loss": measured["loss"], "validation": held or None})
+
+
+def _show_examples(result: Run, rows: Dataset, output: Output) -> None:
+    """What `fit` chose to show: three rows, the worst first, as `chainrule predict` would say them."""
+    x, y = rows.x, rows.y
+    if rows.validation_x is not None and rows.validation_y is not None:
+        x, y = rows.validation_x, rows.validation_y
+    chosen = [example.row for example in result.examples]
+    if not chosen:
+        return
+    found = answers(result.net, rows.target, x[chosen], y[chosen])
+    output.say("three predictions, the worst first:")
+    for row in zip(*found.values(), strict=True):
+        entries = (f"{name} {escaped(value, 60)}" for name, value in zip(found, row, strict=True))
+        output.say(f"  {', '.join(entries)}")
 
 
 def _rows_to_predict(settings: Settings) -> tuple[str, ...]:
@@ -123,8 +135,6 @@ def _validation_lines(measured: dict[str, float], rows: Dataset) -> list[str]:
 
 def _say_interrupted(settings: Settings, directory: Path, output: Output) -> None:
     if not (directory / "config.json").exists():
-        with suppress(OSError):
-            directory.rmdir()
         return
     steps = RunDirectory.open(directory).checkpoints()
     if steps:

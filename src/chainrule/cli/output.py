@@ -49,7 +49,7 @@ class Output:
             print(text, flush=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> None:
-        """Rows under a header, in the width there is; ``right``: the columns that are numbers."""
+        """Rows under a header, in the width there is. right: the columns that are numbers; empty names: no header."""
         if self.json:
             return
         from rich import box
@@ -57,7 +57,7 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(header))
         for i, name in enumerate(header):
             made.add_column(name, justify="right" if i in right else "left", overflow="fold")
         for row in rows:

@@ -43,7 +43,7 @@ def train(
         str | None, _option("--layers", "Widths of the hidden layers; none: no hidden layer.", "128,64", "WIDTHS")
     ] = None,
     activation: Annotated[
-        str | None, _option("--activation", "After a hidden layer: relu, tanh, sigmoid, gelu …", _OWN.activation, "NAME")
+        str | None, _option("--activation", "After a hidden layer: relu, tanh, sigmoid, gelu.", _OWN.activation, "NAME")
     ] = None,
     batch_norm: Annotated[
         bool | None, typer.Option("--batch-norm", help="Normalise hidden layers over the batch.", show_default=False)
