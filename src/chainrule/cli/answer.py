@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,12 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class _Rows:
-    """What to predict. x: as the network takes it; y: the truth as the loss takes it, or None."""
+    """What to predict. x: as the network takes it; y: the truth as the loss takes it, or None; exact: as it was read."""
 
     name: str
     x: np.ndarray
     y: np.ndarray | None
+    exact: np.ndarray | None = None
 
 
 def answer(path: Path, source: str | None, out: Path | None, force: bool, output: Output) -> None:
@@ -47,6 +49,8 @@ def answer(path: Path, source: str | None, out: Path | None, force: bool, output
         )
     rows = _own_rows(path) if source is None else _rows_of_source(source, preprocess)
     columns = answers(run.net, preprocess.target, rows.x, rows.y)
+    if rows.exact is not None:
+        columns.update(_numbers("truth", rows.exact.astype(np.float64)))
     _write(columns, out, output)
     count = len(rows.x)
     measured = _measured(columns, preprocess)
@@ -89,16 +93,20 @@ def _own_rows(path: Path) -> _Rows:
 
 def _rows_of_source(source: str, preprocess: Preprocess) -> _Rows:
     table = data.read(source, like=preprocess)
-    known = preprocess.target.name in table.names
-    return _Rows(table.source, preprocess.apply(table), preprocess.targets(table) if known else None)
+    target = preprocess.target
+    x = preprocess.apply(table)
+    if target.name not in table.names:
+        return _Rows(table.source, x, None)
+    exact = table.column(target.name).values if target.task == "regression" else None
+    return _Rows(table.source, x, preprocess.targets(table), exact)
 
 
 def answers(net: Module, target: Target, x: np.ndarray, y: np.ndarray | None) -> Columns:
     """Columns by name: "prediction", for classes "probability", and "truth" where it is known (``y``)."""
     outputs = net.predict(x)
     if target.task == "regression":
-        found = _numbers("prediction", target.invert(outputs.reshape(len(outputs), -1)))
-        return found if y is None else {**found, **_numbers("truth", target.invert(y))}
+        found = _numbers("prediction", _rounded(target.invert(outputs.reshape(len(outputs), -1)), target))
+        return found if y is None else {**found, **_numbers("truth", _rounded(target.invert(y), target))}
     shares = _probabilities(outputs)
     chosen = shares.argmax(axis=1)
     names = target.classes or tuple(map(str, range(shares.shape[1])))
@@ -110,10 +118,16 @@ def answers(net: Module, target: Target, x: np.ndarray, y: np.ndarray | None) ->
     }
 
 
+def _rounded(values: np.ndarray, target: Target) -> np.ndarray:
+    """Without the digits that float32 made up: it holds about six of the target's deviation."""
+    decimals = 6 - math.ceil(math.log10(min(target.std or (1.0,))))
+    return np.round(values, min(max(decimals, 0), 300))
+
+
 def _numbers(name: str, values: np.ndarray) -> Columns:
-    """One column, or ``name[0]``, ``name[1]`` … for targets of several numbers; seven digits, as float32 has."""
-    rounded = [[float(f"{v:.7g}") for v in column] for column in values.reshape(len(values), -1).T]
-    return {name: rounded[0]} if len(rounded) == 1 else {f"{name}[{i}]": column for i, column in enumerate(rounded)}
+    """One column, or ``name[0]``, ``name[1]`` … for targets of several numbers."""
+    columns = [column.tolist() for column in values.reshape(len(values), -1).T]
+    return {name: columns[0]} if len(columns) == 1 else {f"{name}[{i}]": column for i, column in enumerate(columns)}
 
 
 def _probabilities(outputs: np.ndarray) -> np.ndarray:
@@ -126,11 +140,12 @@ def _probabilities(outputs: np.ndarray) -> np.ndarray:
 
 
 def _measured(columns: Columns, preprocess: Preprocess) -> dict[str, float]:
+    if preprocess.target.task == "regression":
+        pairs = [(columns[name], columns[name.replace("prediction", "truth")]) for name in columns
+                 if name.replace("prediction", "truth") in columns and name.startswith("prediction")]  # fmt: skip
+        return {"rmse": float(np.sqrt(np.mean([(np.array(a) - np.array(b)) ** 2 for a, b in pairs])))} if pairs else {}
     if "truth" not in columns:
         return {}
-    if preprocess.target.task == "regression":
-        residual = np.array(columns["prediction"]) - np.array(columns["truth"])
-        return {"rmse": float(np.sqrt(np.mean(residual**2)))}
     return {"accuracy": float(np.mean([a == b for a, b in zip(columns["prediction"], columns["truth"], strict=True)]))}
 
 

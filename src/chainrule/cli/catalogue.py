@@ -85,7 +85,7 @@ def _column(column: data.Column) -> dict[str, Any]:
 def _kind(column: dict[str, Any]) -> str:
     if column["kind"] == "text":
         return f"text, {column['distinct']:,} different"
-    return " × ".join(map(str, column["shape"])) + " numbers" if column["shape"] else column["kind"]
+    return " x ".join(map(str, column["shape"])) + " numbers" if column["shape"] else column["kind"]
 
 
 def _short(value: float | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -64,10 +65,13 @@ def chainrule(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without × shows \xd7 rather than a traceback
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ChainruleWarning)
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.showwarning = _warner()
         try:
             return _run(words)
         except BrokenPipeError:
@@ -112,8 +116,17 @@ def _interrupted(interrupt: KeyboardInterrupt, json: bool) -> int:
     return _fail(Failure("Interrupted", "stopped by SIGTERM" if terminated else "stopped by Ctrl-C", code), json)
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    print(f"warning: {escaped(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
+def _warner() -> Callable[..., None]:
+    """Prints each warning once: Python forgets what it has warned of whenever filters change."""
+    said: set[str] = set()
+
+    def show_warning(message: Warning | str, *_: Any) -> None:
+        line = f"warning: {escaped(' '.join(str(message).split()))}"
+        if line not in said:
+            said.add(line)
+            print(line, file=sys.stderr, flush=True)
+
+    return show_warning
 
 
 def _silence() -> None:
