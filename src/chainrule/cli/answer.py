@@ -30,7 +30,10 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class _Rows:
-    """What to predict. x: as the network takes it; y: the truth as the loss takes it, or None; exact: as it was read."""
+    """What to predict.
+
+    x: as the network takes it; y: the truth as the loss takes it, if it is known; exact: numbers of it as they were read.
+    """
 
     name: str
     x: np.ndarray

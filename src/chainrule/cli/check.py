@@ -19,10 +19,11 @@ def check(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the gradients of a run's network, in float64: each layer's worst error, and a verdict.
+    """Check a run's gradients by finite differences.
 
-    Finite differences move one weight at a time, and run the network forward for each. Backpropagation finds all
-    derivatives in one forward and one backward pass; both times are measured.
+    In float64, with the worst error of each layer and a verdict. Finite differences move one weight at a time, and run
+    the network forward for each. Backpropagation finds all derivatives in one forward and one backward pass; both times
+    are measured.
 
     \b
     Examples:

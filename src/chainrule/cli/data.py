@@ -14,7 +14,7 @@ commands = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_h
 
 @commands.callback()
 def data() -> None:
-    """Look at data sets: list the built-in ones, show any source.
+    """Look at data sets.
 
     \b
     Examples:
@@ -48,7 +48,9 @@ def show_source(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what is in a source: columns, missing values, ranges, classes; images as pictures.
+    """Show what is in a source of rows.
+
+    Columns with missing values and ranges, classes with counts, and the first images as pictures.
 
     \b
     Examples:

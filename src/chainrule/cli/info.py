@@ -19,7 +19,9 @@ def info(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tell about this machine and the packages on it, or about a run: settings, status, history, checkpoints.
+    """Tell about this machine, or about a run.
+
+    Of the machine: versions, processor and packages. Of a run: settings, status, history and checkpoints.
 
     \b
     Examples:

@@ -16,7 +16,8 @@ _OWN = Settings("")  # the defaults, for the help
 
 def _option(name: str, meaning: str, default: object = None, metavar: str | None = None) -> Any:
     """An option that is None unless it was given, so that a resumed run knows what was asked for."""
-    return typer.Option(name, help=meaning, show_default=False if default is None else str(default), metavar=metavar)
+    told = meaning if default is None else f"{meaning} Default: {default}."
+    return typer.Option(name, help=told, show_default=False, metavar=metavar)
 
 
 def train(
