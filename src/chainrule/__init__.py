@@ -54,6 +54,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        import_module("chainrule.ops")  # a tensor's operators are found among the declared operations
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value

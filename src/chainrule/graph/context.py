@@ -21,12 +21,14 @@ class Context(threading.local):
     """While a pullback runs: the forward node that it belongs to."""
     scope: str = ""
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
+    call: Any = None
+    """The forward pass of a module that is going on, if any; what it says is the business of ``nn``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
     observer: Callable[[Any, Any], None] | None = None
     """Called with each module and what its forward pass gave."""
     key: Tensor | None = None
-    """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
+    """Random key of the step, [seed low, seed high, step, first row]; None: the next eager one."""
 
 
 context = Context()
