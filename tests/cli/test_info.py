@@ -38,7 +38,9 @@ def test_a_run_is_told_with_settings_history_and_checkpoints(command):
     assert found["history"][-1]["validation"]["loss"] == trained["validation"]["loss"]
     assert found["checkpoints"][-1]["step"] == trained["steps"] and found["checkpoints"][-1]["whole"]
     out = command("info", "runs/moons").out
-    assert "Linear(2, 8, True) > ReLU()" in out and out.splitlines()[-1] == "next: chainrule predict runs/moons"
+    assert (
+        "Linear(2, 8) > ReLU() > Linear(8, 2)" in out and out.splitlines()[-1] == "next: chainrule predict runs/moons"
+    )
 
 
 def test_a_long_history_is_shown_in_part(command):

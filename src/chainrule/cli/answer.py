@@ -32,7 +32,7 @@ _SHOWN = 20
 class _Rows:
     """What to predict.
 
-    x: as the network takes it; y: the truth as the loss takes it, if it is known; exact: numbers of it as they were read.
+    x: as the network takes it; y: the truth as the loss takes it, if it is known; exact: its numbers as they were read.
     """
 
     name: str

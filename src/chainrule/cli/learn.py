@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from chainrule.cli.answer import answers
 from chainrule.cli.escape import escaped
 from chainrule.cli.network import build_network, build_optimizer, build_schedule, loss_for
-from chainrule.cli.output import Output
+from chainrule.cli.output import Output, next_line
 from chainrule.cli.rows import rows_of
 from chainrule.cli.settings import Settings
 from chainrule.cli.watch import Watch
@@ -45,7 +44,7 @@ def learn(settings: Settings, path: Path | None, resume: bool, output: Output) -
             with suppress(OSError):
                 directory.rmdir()  # it ended before the run began: leave no empty directory
         if isinstance(error, KeyboardInterrupt):
-            _say_interrupted(settings, directory, output)
+            _note_what_is_kept(error, settings, directory)
         raise
     _sum_up(result, settings, rows, output)
 
@@ -133,10 +132,11 @@ def _validation_lines(measured: dict[str, float], rows: Dataset) -> list[str]:
     return lines
 
 
-def _say_interrupted(settings: Settings, directory: Path, output: Output) -> None:
+def _note_what_is_kept(interrupt: KeyboardInterrupt, settings: Settings, directory: Path) -> None:
+    """Notes on the exception: what is kept, and the command that goes on with it."""
     if not (directory / "config.json").exists():
         return
     steps = RunDirectory.open(directory).checkpoints()
     if steps:
-        print(f"stopped; a checkpoint of step {steps[-1]:,} is in {escaped(directory)}", file=sys.stderr)
-    output.next("train", settings.source, "--run", str(directory), "--resume")
+        interrupt.add_note(f"a checkpoint of step {steps[-1]:,} is in {escaped(directory)}")
+    interrupt.add_note(next_line("train", settings.source, "--run", str(directory), "--resume"))

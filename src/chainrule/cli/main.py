@@ -113,7 +113,11 @@ def _fail(failure: Failure, json: bool) -> int:
 def _interrupted(interrupt: KeyboardInterrupt, json: bool) -> int:
     terminated = type(interrupt).__name__ == "Terminated"  # of training.interrupts, which need not be loaded
     code = TERMINATED if terminated else INTERRUPTED
-    return _fail(Failure("Interrupted", "stopped by SIGTERM" if terminated else "stopped by Ctrl-C", code), json)
+    said = "stopped by SIGTERM" if terminated else "stopped by Ctrl-C"
+    _fail(Failure("Interrupted", said, code), json)
+    for note in getattr(interrupt, "__notes__", ()):
+        print(note, file=sys.stderr, flush=True)
+    return code
 
 
 def _warner() -> Callable[..., None]:

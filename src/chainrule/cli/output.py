@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -58,23 +59,28 @@ class Output:
         from rich.text import Text
 
         made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(header))
+        written = [[escaped(value, 200) for value in row] for row in rows]
         for i, name in enumerate(header):
-            made.add_column(name, justify="right" if i in right else "left", overflow="fold")
-        for row in rows:
-            made.add_row(*(Text(escaped(value, 200)) for value in row))
+            # A number that is broken over two lines is read as another one; a word is not.
+            least = max((len(row[i]) for row in written), default=1) if i in right else 4
+            made.add_column(name, justify="right" if i in right else "left", overflow="fold", min_width=least)
+        for row in written:
+            made.add_row(*map(Text, row))
         Console(width=line_width(), highlight=False, soft_wrap=False).print(made)
 
     def next(self, *command: str) -> None:
         """The last line for people: the command that comes next."""
-        import shlex
-
-        if not self.quiet:
-            print(f"next: {escaped(shlex.join(('chainrule', *command)))}", file=self.words, flush=True)
+        self.say(next_line(*command))
 
     def result(self, found: dict[str, Any]) -> None:
         """With ``--json``: the one object, on a line of its own, the last of standard output."""
         if self.json:
             print(json_line(found), flush=True)
+
+
+def next_line(*command: str) -> str:
+    """The command that comes next, to be pasted into a shell."""
+    return f"next: {escaped(shlex.join(('chainrule', *command)))}"
 
 
 def json_line(found: dict[str, Any]) -> str:

@@ -74,8 +74,10 @@ def _layer(described: Any) -> str:
     """One layer of an architecture in the form of the code that makes it."""
     if not isinstance(described, dict):
         return str(described)
-    values = ", ".join(str(v) for v in described.get("options", {}).values())
-    return f"{described.get('layer')}({values})"
+    numbers = [
+        v for v in described.get("options", {}).values() if isinstance(v, (int, float)) and not isinstance(v, bool)
+    ]
+    return f"{described.get('layer')}({', '.join(map(str, numbers))})"
 
 
 def _choice(choice: Choice) -> str:
