@@ -77,6 +77,8 @@ def test_tables_keep_within_forty_columns(command, monkeypatch, words):
     out = command(*words).out
     ruled = [line for line in out.splitlines() if "──" in line]
     assert ruled and all(len(line) <= 40 for line in ruled)
+    if words == ("data", "show", "digits"):
+        assert re.search(r" 0 +0 +4\.884 +16 *$", out, re.MULTILINE)  # no number is cut or broken
 
 
 def test_an_encoding_without_blocks_gets_other_marks(start):

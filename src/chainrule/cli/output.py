@@ -58,7 +58,7 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(header))
+        made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, show_header=any(header))
         written = [[escaped(value, 200) for value in row] for row in rows]
         for i, name in enumerate(header):
             # A number that is broken over two lines is read as another one; a word is not.

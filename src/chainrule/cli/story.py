@@ -86,7 +86,9 @@ def _choice(choice: Choice) -> str:
 
 
 def _show_history(history: tuple[Epoch, ...], output: Output) -> None:
-    names = list(history[-1].train), list(history[-1].validation)
+    varied = len({epoch.train.get("learning_rate") for epoch in history}) > 1
+    train = [name for name in history[-1].train if varied or name != "learning_rate"]
+    names = train, list(history[-1].validation)
     header = ("epoch", *(n.replace("_", " ") for n in names[0]), *(f"validation {n}" for n in names[1]))
     shown = history if len(history) <= _EPOCHS_SHOWN else (*history[:2], *history[2 - _EPOCHS_SHOWN :])
     rows = [
