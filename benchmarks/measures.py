@@ -60,11 +60,10 @@ def _steps(choice: Choice, threads: tuple[int, ...]) -> Figures:
     failures: dict[str, str] = {}
     for count in threads:
         best = peak(count)
-        texts.append(
-            f"{count} thread(s); BLAS peak {best['operations_per_second'] / 1e9:.0f} GFLOP/s by {best['blas']}"
-        )
+        rate = best["operations_per_second"] / 1e9
+        texts.append(f"{count} thread(s); a large matrix product reaches {rate:.0f} GFLOP/s: {', '.join(best['blas'])}")
         for workload in choice.workloads:
-            names = [c.name for c in choice.contenders if c.takes(workload) and c.name != "jax-scan"]
+            names = [c.name for c in _steppers(choice, workload)]
             timings, failed = side_by_side(
                 names, workload.name, "steps", workload.rows, count, choice.seconds, choice.rounds
             )
@@ -132,24 +131,34 @@ def epoch(choice: Choice) -> Figures:
 
 
 def compile(choice: Choice) -> Figures:
-    """Seconds of the first call in a new process: with an empty cache, with a filled one, and for a second batch size."""
-    rows, failures = [], {}
-    for workload in choice.workloads:
-        for contender in choice.contenders:
-            if not contender.takes(workload) or contender.name == "jax-scan":
-                continue
-            try:
-                rows.append(
-                    {"workload": workload.name, "contender": contender.name, **_first_calls(contender, workload)}
-                )
-            except WorkerFailed as failure:
-                failures[contender.name] = str(failure)
+    """Seconds of the first call in a new process (empty cache, filled cache), and of a second batch size."""
+    rows, failures = _each(choice, _first_calls)
     lines = [
         [f"{r['workload']} {r['contender']}", *(duration(r[k]) for k in ("cold", "warm", "second_batch_size", "step"))]
         for r in rows
     ]
     header = ["first call", "empty cache", "filled cache", "second batch size", "later step"]
     return Figures(rows, table(header, lines), failures)
+
+
+def _each(choice: Choice, measured: Callable[[Contender, Workload], dict]) -> tuple[list[dict], dict[str, str]]:
+    """(what ``measured`` finds for each contender and workload, what went wrong with the others)."""
+    rows: list[dict] = []
+    failures: dict[str, str] = {}
+    for workload in choice.workloads:
+        for contender in _steppers(choice, workload):
+            try:
+                found = measured(contender, workload)
+            except WorkerFailed as failure:
+                failures[contender.name] = str(failure)
+                continue
+            rows.append({"workload": workload.name, "contender": contender.name, **found})
+    return rows, failures
+
+
+def _steppers(choice: Choice, workload: Workload) -> list[Contender]:
+    """Those that take this workload, each way of taking a single step once."""
+    return [c for c in choice.contenders if c.takes(workload) and c.option != "scan"]
 
 
 def _first_calls(contender: Contender, workload: Workload) -> dict[str, float]:
@@ -189,24 +198,18 @@ def _seconds_of(code: str) -> float:
 
 def memory(choice: Choice) -> Figures:
     """Peak resident memory of a process that trains."""
-    rows, failures = [], {}
-    for workload in choice.workloads:
-        for contender in choice.contenders:
-            if not contender.takes(workload) or contender.name == "jax-scan":
-                continue
-            try:
-                worker = Worker(contender.name, workload.name, "steps", workload.rows, processors())
-            except WorkerFailed as failure:
-                failures[contender.name] = str(failure)
-                continue
-            rows.append(
-                {"workload": workload.name, "contender": contender.name, "bytes": worker.run(10)["peak_memory"]}
-            )
-            worker.close()
-    shown = [
-        [f"{r['workload']} {r['contender']}", f"{r['bytes'] / 2**20:.0f} MiB" if r["bytes"] else "-"] for r in rows
-    ]
+    rows, failures = _each(choice, _peak_memory)
+    sizes = [f"{r['bytes'] / 2**20:.0f} MiB" if r["bytes"] else "-" for r in rows]
+    shown = [[f"{r['workload']} {r['contender']}", size] for r, size in zip(rows, sizes, strict=True)]
     return Figures(rows, table(["peak resident memory", ""], shown), failures)
+
+
+def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | None]:
+    worker = Worker(contender.name, workload.name, "steps", workload.rows, processors())
+    try:
+        return {"bytes": worker.run(10)["peak_memory"]}
+    finally:
+        worker.close()
 
 
 MEASURES: dict[str, Callable[[Choice], Figures]] = {

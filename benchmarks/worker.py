@@ -1,7 +1,7 @@
 """A process that holds one contender and does what it is told, a JSON line at a time.
 
-Arguments: contender, workload, kind (steps, epoch or peak), rows. It answers ``{"ready": ...}`` when built; then each
-number n that it reads makes it do n steps (or epochs), timed, and answer ``{"seconds": ...}``.
+Arguments: contender, workload, kind (steps, compile, epoch or peak), rows. It answers ``{"ready": ...}`` after a first
+step; then each number n that it reads makes it do n steps (or epochs), timed, and answer ``{"seconds": ...}``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 THREADS = "BENCHMARK_THREADS"
@@ -20,20 +21,25 @@ BETWEEN_RESETS = 500
 PEAK_SIZE = 2048
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a worker does when told."""
+
+    run: Callable[[int], float]
+    """n -> seconds of n steps, epochs or products."""
+    first: Callable[[], dict[str, float]]
+    """Seconds of what happens once: the first call, and the first on another batch size where that is asked for."""
+
+
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     name, workload, kind, rows = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
     _keep_to_processors(int(os.environ[THREADS]))
-    began = time.perf_counter()
-    run, more = _built(name, workload, kind, rows)
-    built = time.perf_counter() - began
-    began = time.perf_counter()
-    run(1)
-    first = time.perf_counter() - began
-    _answer(answers, {"ready": name, "built": built, "first": first, **more(), **_loaded()})
+    job = _product() if kind == "peak" else _job(name, workload, kind, rows)
+    _answer(answers, {"ready": name, **job.first(), **_loaded()})
     for line in sys.stdin:
-        _answer(answers, {"seconds": run(int(line)), "peak_memory": _peak_memory()})
+        _answer(answers, {"seconds": job.run(int(line)), "peak_memory": _peak_memory()})
 
 
 def _answer(answers: TextIO, found: dict[str, Any]) -> None:
@@ -47,40 +53,33 @@ def _keep_to_processors(count: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
-def _built(name: str, workload_name: str, kind: str, rows: int) -> tuple[Callable, Callable[[], dict]]:
-    """(n -> seconds of n steps, a function that measures what else there is to say)."""
+def _job(name: str, workload_name: str, kind: str, rows: int) -> Job:
     from benchmarks.contenders import named
     from benchmarks.workloads import WORKLOADS
 
-    if kind == "peak":
-        return _product(), dict
     contender, workload = named(name), WORKLOADS[workload_name]
     if kind == "epoch":
         epoch = contender.epoch(workload, rows)
-        return (lambda n: _seconds(epoch, n)), dict
+        return Job(lambda n: _seconds(epoch, n), lambda: {"first": _seconds(epoch, 1)})
     training = contender.training(workload, rows)
 
     def steps(n: int) -> float:
         total = 0.0
         for start in range(0, n, BETWEEN_RESETS):
             training.reset()
+            training.step()  # what a library makes once after a reset is no part of a step
             total += _seconds(training.step, min(BETWEEN_RESETS, n - start))
         return total
 
-    def second_batch_size() -> dict[str, float]:
-        if kind != "compile":
-            return {}
-        other = _other_rows(training, contender, workload, rows)
-        return {"second_batch_size": other}
+    def first() -> dict[str, float]:
+        found = {"first": _seconds(training.step, 1)}
+        if kind == "compile":
+            other = contender.training(workload, max(1, rows // 2))
+            training.x, training.y = other.x, other.y
+            found["second_batch_size"] = _seconds(training.step, 1)
+        return found
 
-    return steps, second_batch_size
-
-
-def _other_rows(training: Any, contender: Any, workload: Any, rows: int) -> float:
-    """Seconds of the first step on half as many rows."""
-    half = contender.training(workload, max(1, rows // 2))
-    training.x, training.y = half.x, half.y
-    return _seconds(training.step, 1)
+    return Job(steps, first)
 
 
 def _seconds(function: Callable[[], None], n: int) -> float:
@@ -90,12 +89,16 @@ def _seconds(function: Callable[[], None], n: int) -> float:
     return time.perf_counter() - began
 
 
-def _product() -> Callable[[int], float]:
+def _product() -> Job:
     import numpy as np
 
     a = np.random.default_rng(0).standard_normal((PEAK_SIZE, PEAK_SIZE), dtype=np.float32)
     out = np.empty_like(a)
-    return lambda n: _seconds(lambda: np.matmul(a, a, out=out), n)
+
+    def products(n: int) -> float:
+        return _seconds(lambda: np.matmul(a, a, out=out), n)
+
+    return Job(products, lambda: {"first": products(1)})
 
 
 def _loaded() -> dict[str, Any]:

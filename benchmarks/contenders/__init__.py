@@ -6,13 +6,17 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks.workloads import Workload
 
 
 class Training(Protocol):
     """A network in training."""
+
+    x: Any
+    y: Any
+    """The batch, as the library holds it."""
 
     def step(self) -> None:
         """One whole step on the workload's batch, finished when this returns."""
@@ -47,7 +51,7 @@ class Contender:
         """A function that does one epoch over ``rows`` rows and a validation."""
         return self._module().epoch(workload, rows, self.option)
 
-    def _module(self):
+    def _module(self) -> Any:
         return importlib.import_module(f"benchmarks.contenders.{self.module}")
 
 
