@@ -158,7 +158,7 @@ def _pad(node: Node, x: Tensor) -> Tensor | None:
 
 
 def _reduce(node: Node, x: Tensor) -> Tensor | None:
-    """Σ over axes of size 1 -> reshape; the other axes stay. Exact."""
+    """Σ, max, min over axes of size 1 -> reshape; the other axes stay. Exact but for Σ of one -0.0, which is 0.0."""
     axes = node.parameters["axes"]
     long = tuple(a for a in axes if x.shape[a] != 1)
     if long == axes and axes:

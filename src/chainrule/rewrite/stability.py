@@ -39,12 +39,24 @@ def _log(x: Tensor) -> Tensor | None:
 
 
 def _sum_of_exponentials(x: Tensor) -> tuple[Node, Tensor] | None:
-    """(the sum, x) if ``x`` is Σ e^x over at least one element."""
+    """(the sum, z) if ``x`` is Σ e^z over at least one element, and z is not taken from its largest already."""
     total = made_by(x, "sum")
     terms = made_by(total.inputs[0], "exp") if total else None
     if total is None or terms is None or total.inputs[0].size == 0:
         return None
-    return total, terms.inputs[0]
+    return None if _from_its_largest(terms.inputs[0]) else (total, terms.inputs[0])
+
+
+def _from_its_largest(x: Tensor) -> bool:
+    """Whether ``x`` is z - max(z), as log_softmax and logsumexp are made of: e^x never overflows."""
+    shift = made_by(x, "subtract")
+    if shift is None:
+        return False
+    top = shift.inputs[1]
+    while top.node is not None and top.node.primitive.name in ("broadcast_to", "reshape", "where"):
+        top = top.node.inputs[1 if top.node.primitive.name == "where" else 0]
+    largest = made_by(top, "max")
+    return largest is not None and same(largest.inputs[0], shift.inputs[0])
 
 
 def _subtract(a: Tensor, b: Tensor) -> Tensor | None:

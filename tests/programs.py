@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 import chainrule as cr
 from chainrule import nn, ops
-from chainrule.graph import Graph, evaluate, ones_cotangent, placeholder, trace, vjp
+from chainrule.graph import Graph, context, evaluate, ones_cotangent, trace, vjp
 from chainrule.spec import FLOAT64, INT64, TensorSpec
 
 
@@ -67,7 +69,7 @@ def random_network_gradients(seed):
     widths = [int(n) for n in random.integers(1, 7, int(random.integers(2, 6)))]
     activations = [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU, nn.Mish, nn.LeakyReLU]
     layers = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), activations[int(random.integers(len(activations)))]()]
         if random.integers(4) == 0:
             layers.append(nn.LayerNorm(b))
@@ -82,12 +84,11 @@ def random_network_gradients(seed):
 
     def gradients(x, y):
         loss = loss_of(net(x), y)
-        wrt = [cr.graph.context.trace.seen(p) for p in net.parameters()]
+        wrt = [context.trace.seen(p) for p in net.parameters()]
         return [loss, *(g for g in vjp([loss], [ones_cotangent(loss)], wrt) if g is not None)]
 
     found = trace(gradients, TensorSpec(x.shape, FLOAT64), TensorSpec(y.shape, INT64 if labels else FLOAT64))
     return found.graph, [x, y, *(p.value("a test") for p in found.captured)]
-
 
 
 def size(graph: Graph) -> int:
