@@ -7,6 +7,7 @@ Figures of one and of two threads are taken in turns, and the median of the roun
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -71,10 +72,10 @@ def products(batch: int, *widths: int) -> tuple[list[Group], list[np.ndarray], f
 
     activations = [fresh(batch, w) for w in widths]
     errors = [fresh(batch, w) for w in widths]
-    weights = [fresh(o, i) for i, o in zip(widths, widths[1:], strict=False)]
-    gradients = [fresh(o, i) for i, o in zip(widths, widths[1:], strict=False)]
+    weights = [fresh(o, i) for i, o in itertools.pairwise(widths)]
+    gradients = [fresh(o, i) for i, o in itertools.pairwise(widths)]
     steps = []
-    for layer, (i, o) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (i, o) in enumerate(itertools.pairwise(widths)):
         left, right = Matrix(activations[layer], 0, i, 1), Matrix(weights[layer], 0, 1, i)
         steps.append(Gemm(batch, o, i, left, right, Matrix(activations[layer + 1], 0, o, 1)))
     for layer in reversed(range(len(weights))):

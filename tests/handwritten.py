@@ -87,6 +87,17 @@ end:
 """
 """slots[p3][0] += how many of slots[p0][0 : p2] differ from slots[p1][0]; then they are 0."""
 
+WHO = """
+  %here = alloca i64
+  %where = ptrtoint ptr %here to i64
+  %base = load ptr, ptr %slots
+  %e = getelementptr i64, ptr %base, i64 %g0
+  store i64 %where, ptr %e
+  ret void
+}
+"""
+"""slots[0][g0] = an address in the stack of the thread that runs this."""
+
 NOTHING = "  ret void\n}\n"
 
 

@@ -16,7 +16,7 @@ import pytest
 from chainrule.backends.native import runtime
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.errors import ArgumentError
-from handwritten import ADD_TO_ELEMENTS, CHECK_ALL, LAG, NOTHING, address
+from handwritten import ADD_TO_ELEMENTS, CHECK_ALL, LAG, NOTHING, WHO, address
 
 TESTS = Path(__file__).parent.parent
 ALWAYS_SHARED = 1e9  # a cost in ns at which no cost model keeps a group to one thread
@@ -39,6 +39,12 @@ def adding(slot: int, amount: int, g0: int, g1: int) -> Task:
 def one_by_one(n: int, amount: int = 1) -> Group:
     """n blocks, each of which adds to an element of its own."""
     return Group(tuple(Block((adding(0, amount, i, i + 1),)) for i in range(n)), ALWAYS_SHARED)
+
+
+def sharing_always(binding: runtime.Binding) -> runtime.Binding:
+    """As if a step alone took years, so that sharing is never given up, however busy the machine is."""
+    binding.call[11], binding.call[12], binding.call[15] = 1 << 60, 3, 1 << 62
+    return binding
 
 
 def in_a_new_process(text: str) -> str:
@@ -121,7 +127,8 @@ def test_every_block_runs_once_before_the_next_group_starts(threads):
             blocks.append(Block((lagging, adding(0, 1, b, b + 1))))
         entries.append(Group(tuple(blocks), ALWAYS_SHARED))
         entries.append(Group((Block((Task(check, (0, 1, n, 2), 0, 1, 0, 1),)),), 0.0))
-    assert runtime.bind(pack(entries), addresses(done, expected, wrong, lag)).run(400) == (0, 400)
+    binding = sharing_always(runtime.bind(pack(entries), addresses(done, expected, wrong, lag)))
+    assert binding.run(400) == (0, 400)
     assert wrong[0] == 0
     assert not done.any()
 
@@ -140,7 +147,7 @@ def test_results_have_the_same_bits_for_any_number_of_threads():
     blocks = gemm_blocks(product)
     assert len(blocks) > 4
     table = pack([Group(tuple(Block((Task(function, params, *b),)) for b in blocks), ALWAYS_SHARED)])
-    binding = runtime.bind(table, addresses(left, right, result))
+    binding = sharing_always(runtime.bind(table, addresses(left, right, result)))
     seen = set()
     for threads in (1, 2, 3, 4):
         runtime.set_threads(threads)
@@ -152,10 +159,47 @@ def test_results_have_the_same_bits_for_any_number_of_threads():
     np.testing.assert_allclose(result, left @ right, rtol=0, atol=1e-4)
 
 
+def threads_seen(binding: runtime.Binding, who: np.ndarray, patience: float) -> int:
+    """How many stacks the blocks ran on, looking until there are two or for ``patience`` s."""
+    until = time.monotonic() + patience
+    stacks: set[int] = set()
+    while len(stacks) < 2 and time.monotonic() < until:
+        binding.run(20)
+        stacks.update((who >> 16).tolist())
+    return len(stacks)
+
+
+def test_other_threads_take_part_in_shared_groups_only():
+    runtime.set_threads(2)
+    who, lag = np.zeros(32, np.int64), np.zeros(32, np.int64)
+    blocks = tuple(
+        Block((Task(address(LAG), (1, 20_000), i, 0, 0, 1), Task(address(WHO), (), i, 0, 0, 1))) for i in range(32)
+    )
+    shared, alone = (pack([Group(blocks, cost)]) for cost in (ALWAYS_SHARED, 0.0))
+    assert threads_seen(sharing_always(runtime.bind(shared, addresses(who, lag))), who, 30) == 2
+    assert threads_seen(runtime.bind(alone, addresses(who, lag)), who, 0.1) == 1
+
+
+def test_sharing_is_given_up_where_it_is_slower_than_one_thread():
+    """A step is said to take 1 ns alone, so that every shared step looks like a loss."""
+    runtime.set_threads(2)
+    who, lag = np.zeros(32, np.int64), np.zeros(32, np.int64)
+    blocks = tuple(
+        Block((Task(address(LAG), (1, 20_000), i, 0, 0, 1), Task(address(WHO), (), i, 0, 0, 1))) for i in range(32)
+    )
+    binding = sharing_always(runtime.bind(pack([Group(blocks, ALWAYS_SHARED)]), addresses(who, lag)))
+    binding.call[11] = 1
+    binding.run(1)
+    given_up_until = binding.call[14]
+    assert given_up_until > 0
+    binding.run(1)
+    assert len(set((who >> 16).tolist())) == 1
+
+
 def test_two_python_threads_run_their_programs_at_once():
     runtime.set_threads(2)
     arrays = [np.zeros(20, np.int64) for _ in range(3)]
-    bindings = [runtime.bind(pack([one_by_one(20)] * 5), addresses(a)) for a in arrays]
+    bindings = [sharing_always(runtime.bind(pack([one_by_one(20)] * 5), addresses(a))) for a in arrays]
     started = [threading.Thread(target=lambda b=b: [b.run(100) for _ in range(20)]) for b in bindings]
     for thread in started:
         thread.start()
@@ -181,7 +225,7 @@ def test_python_goes_on_during_a_run():
 def test_idle_threads_sleep():
     runtime.set_threads(4)
     x = np.zeros(20, np.int64)
-    binding = runtime.bind(pack([one_by_one(20)] * 5), addresses(x))
+    binding = sharing_always(runtime.bind(pack([one_by_one(20)] * 5), addresses(x)))
     used = []
     for _ in range(5):
         binding.run(50)
@@ -195,7 +239,7 @@ def test_idle_threads_sleep():
 
 def test_fewer_threads_than_before_take_part_and_more_come_back():
     x = np.zeros(50, np.int64)
-    binding = runtime.bind(pack([one_by_one(50)] * 3), addresses(x))
+    binding = sharing_always(runtime.bind(pack([one_by_one(50)] * 3), addresses(x)))
     for n, threads in enumerate((1, 4, 2, 3, 1, 4), start=1):
         runtime.set_threads(threads)
         assert runtime.threads() == threads
@@ -213,6 +257,7 @@ runtime.set_threads(3)
 add, x = address(ADD_TO_ELEMENTS), np.zeros(40, np.int64)
 group = Group(tuple(Block((Task(add, (0, 1), i, i + 1, 0, 1),)) for i in range(40)), 1e9)
 binding = runtime.bind(pack([group] * 4), np.array([x.ctypes.data], np.int64))
+binding.call[11], binding.call[12], binding.call[15] = 1 << 60, 3, 1 << 62  # always share
 binding.run(50)
 child = os.fork()
 alive = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0

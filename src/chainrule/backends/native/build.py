@@ -150,11 +150,14 @@ def _machine() -> _Machine:
 def _system_calls() -> dict[str, int]:
     """What `runtime_code` needs of the system, by the names it uses."""
     if os.name == "nt":
-        return {"chainrule_nap": _address(ctypes.CDLL("kernel32").Sleep)}
+        kernel = ctypes.CDLL("kernel32")
+        return {
+            "chainrule_nap": _address(kernel.Sleep),
+            "chainrule_clock": _address(kernel.QueryPerformanceCounter),
+        }
     library = ctypes.CDLL(None)
-    if sys.platform == "linux":
-        return {"chainrule_syscall": _address(library.syscall), "chainrule_nap": _address(library.usleep)}
-    return {"chainrule_nap": _address(library.usleep)}
+    calls = {"chainrule_nap": _address(library.usleep), "chainrule_clock": _address(library.clock_gettime)}
+    return {**calls, "chainrule_syscall": _address(library.syscall)} if sys.platform == "linux" else calls
 
 
 def _address(function: Any) -> int:

@@ -68,7 +68,20 @@ def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) ->
     addresses = [table.groups, table.starts, table.tasks, slots, advances]
     groups, starts, tasks, slots_at, advances_at = (a.ctypes.data for a in addresses)
     moving = len(slots) if advances.any() else 0
-    words = [groups, len(table.groups), starts, tasks, slots_at, advances_at, moving, 0, 0, 0, int(table.shared)]
+    words = [
+        groups,
+        len(table.groups),
+        starts,
+        tasks,
+        slots_at,
+        advances_at,
+        moving,
+        0,
+        0,
+        0,
+        int(table.shared),
+        *[0] * 5,
+    ]
     return Binding(table, slots, advances, (ctypes.c_int64 * len(words))(*words), _native())
 
 

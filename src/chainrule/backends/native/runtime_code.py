@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 
 FUTEX_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 """The number of the system call futex on Linux, by machine."""
@@ -37,22 +38,26 @@ CLAIM, DONE, DESCRIPTION, PARKED, BELL, OWNER, WAITING, THREADS, PARK_AFTER, WAI
     58,
 )
 
+LOSS_BORNE, CREDIT, ALONE_FOR, DOUBT_AFTER = 200_000, 2_000_000, 8, 1_000_000_000
+"""When threads stop sharing, in ns; see the comment in ``chainrule_run``."""
+
 FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule_spin", "chainrule_limits")
 
 
 def runtime_code() -> str:
     """IR of the functions `FUNCTIONS`.
 
-    chainrule_run(ptr call) -> i64: runs a program; 0, or the number of the gate that ended it. call is 11 words:
+    chainrule_run(ptr call) -> i64: runs a program; 0, or the number of the gate that ended it. call is 16 words:
       groups, their number, starts, tasks, slots, advances, number of slots, steps asked, steps done (written), stop
-      (read between steps; nonzero ends the run), whether threads may share groups.
+      (read between steps; nonzero ends the run), whether threads may share groups, and 5 that are zero
+      at first (how well sharing goes).
     chainrule_worker(i64 number) -> ptr: a thread's life; the caller of a program is number 0.
     chainrule_forget(): this is a new process, in which no thread was started.
     chainrule_spin(i64 n): n pauses, to be timed.
     chainrule_limits(i64 threads, i64 park, i64 wait): how many threads share groups, the caller counted; the pauses
       before an idle thread parks; the pauses before the caller sleeps at the end of a group.
     """
-    return _POOL + _pause() + _sleep() + _TASKS + _CLAIM + _GROUP + _WORKER + _RUN
+    return _POOL + _pause() + _sleep() + _clock() + _TASKS + _CLAIM + _GROUP + _WORKER + _RUN
 
 
 def _word(name: str, index: int) -> str:
@@ -148,6 +153,36 @@ end:
 define internal void @wake(ptr %word) {
   ret void
 }
+"""
+
+
+def _clock() -> str:
+    """@now(): ns of a clock that never goes back."""
+    if sys.platform == "win32":  # its counter has run at 10 MHz on every machine since 2018
+        return """
+declare i32 @chainrule_clock(ptr)
+
+define internal i64 @now() {
+  %at = alloca i64
+  %r = call i32 @chainrule_clock(ptr %at)
+  %ticks = load i64, ptr %at
+  %ns = mul i64 %ticks, 100
+  ret i64 %ns
+}
+"""
+    return f"""
+declare i32 @chainrule_clock(i32, ptr)
+
+define internal i64 @now() {{
+  %at = alloca [2 x i64]
+  %r = call i32 @chainrule_clock(i32 {time.CLOCK_MONOTONIC}, ptr %at)
+  %s = load i64, ptr %at
+  %fraction_at = getelementptr i64, ptr %at, i64 1
+  %fraction = load i64, ptr %fraction_at
+  %whole = mul i64 %s, 1000000000
+  %ns = add i64 %whole, %fraction
+  ret i64 %ns
+}}
 """
 
 
@@ -359,6 +394,11 @@ entry:
   %stop = getelementptr i64, ptr %call, i64 9
   %a10 = getelementptr i64, ptr %call, i64 10
   %wants = load i64, ptr %a10
+  %alone_at = getelementptr i64, ptr %call, i64 11
+  %samples_at = getelementptr i64, ptr %call, i64 12
+  %loss_at = getelementptr i64, ptr %call, i64 13
+  %until_at = getelementptr i64, ptr %call, i64 14
+  %sampled_at = getelementptr i64, ptr %call, i64 15
   %words = mul i64 %group_count, 6
   %groups_end = getelementptr i64, ptr %groups, i64 %words
   %members = load atomic i64, ptr %threads monotonic, align 8
@@ -372,18 +412,30 @@ ask:                                              ; one program at a time has th
   br label %start
 start:
   %shares = phi i1 [false, %entry], [%got, %ask]
+  br i1 %shares, label %first_look, label %step
+first_look:
+  %first_time = call i64 @now()
   br label %step
 step:
-  %s = phi i64 [0, %start], [%s1, %advanced]
+  %s = phi i64 [0, %start], [0, %first_look], [%s1, %count]
+  %time = phi i64 [0, %start], [%first_time, %first_look], [%time1, %count]
   store i64 %s, ptr %steps_done
   %more = icmp slt i64 %s, %steps
   br i1 %more, label %look, label %finish
 look:
   %asked = load atomic i64, ptr %stop monotonic, align 8
   %halt = icmp ne i64 %asked, 0
-  br i1 %halt, label %finish, label %group
+  br i1 %halt, label %finish, label %decide
+decide:                                           ; alone while its time is not known, and after sharing did harm
+  %samples = load i64, ptr %samples_at
+  %until = load i64, ptr %until_at
+  %known = icmp sge i64 %samples, 3
+  %again_now = icmp sge i64 %time, %until
+  %sensible = and i1 %known, %again_now
+  %sharing = and i1 %shares, %sensible
+  br label %group
 group:
-  %g = phi ptr [%groups, %look], [%g_next, %group_done]
+  %g = phi ptr [%groups, %decide], [%g_next, %group_done]
   %over = icmp eq ptr %g, %groups_end
   br i1 %over, label %advance, label %group_start
 group_start:
@@ -401,7 +453,7 @@ test:
   br i1 %closed, label %finish, label %group_done
 choose:
   %together = icmp ne i64 %last_field, 0
-  %both = and i1 %together, %shares
+  %both = and i1 %together, %sharing
   br i1 %both, label %share, label %alone
 share:
   %f2 = getelementptr i64, ptr %g, i64 2
@@ -439,6 +491,50 @@ advance_one:
   %again = icmp slt i64 %k1, %slot_count
   br i1 %again, label %advance_one, label %advanced
 advanced:
+  br i1 %shares, label %judge, label %count
+judge:
+  ; While another process holds a core, a thread that is put aside with a block in its hands makes all others wait.
+  ; So each shared step is held against the time that a step takes alone. Losses above what was gained lately are
+  ; followed by ALONE_FOR times as long without sharing, so that they cost at most an eighth of the time.
+  %end_time = call i64 @now()
+  %took = sub i64 %end_time, %time
+  %alone_before = load i64, ptr %alone_at
+  br i1 %sharing, label %judge_shared, label %judge_alone
+judge_alone:
+  %cold = icmp eq i64 %samples, 0
+  %drift = lshr i64 %alone_before, 6
+  %drifted0 = add i64 %alone_before, %drift
+  %drifted = add i64 %drifted0, 1
+  %lower = call i64 @llvm.smin.i64(i64 %took, i64 %drifted)
+  %alone_now = select i1 %cold, i64 %took, i64 %lower
+  store i64 %alone_now, ptr %alone_at
+  %samples1 = add i64 %samples, 1
+  store i64 %samples1, ptr %samples_at
+  store i64 %end_time, ptr %sampled_at
+  br label %count
+judge_shared:
+  %loss_before = load i64, ptr %loss_at
+  %lost = sub i64 %took, %alone_before
+  %loss0 = add i64 %loss_before, %lost
+  %loss = call i64 @llvm.smax.i64(i64 %loss0, i64 {-CREDIT})
+  %harm = icmp sgt i64 %loss, {LOSS_BORNE}
+  br i1 %harm, label %part, label %doubt
+part:
+  %pause_for = mul i64 %loss, {ALONE_FOR}
+  %until_new = add i64 %end_time, %pause_for
+  store i64 %until_new, ptr %until_at
+  store i64 0, ptr %loss_at
+  br label %count
+doubt:                                            ; now and then a step alone, as the machine may have changed
+  store i64 %loss, ptr %loss_at
+  %sampled = load i64, ptr %sampled_at
+  %since = sub i64 %end_time, %sampled
+  %old = icmp sgt i64 %since, {DOUBT_AFTER}
+  %samples2 = select i1 %old, i64 2, i64 %samples
+  store i64 %samples2, ptr %samples_at
+  br label %count
+count:
+  %time1 = phi i64 [%time, %advanced], [%end_time, %judge_alone], [%end_time, %part], [%end_time, %doubt]
   %s1 = add i64 %s, 1
   br label %step
 finish:
@@ -450,4 +546,6 @@ release:
 end_run:
   ret i64 %status
 }}
+
+declare i64 @llvm.smax.i64(i64, i64)
 """
