@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from chainrule import data, nn, optim
     from chainrule.autodiff import check_gradients, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+    from chainrule.backends.native.runtime import set_threads, threads
     from chainrule.compiler import compile
     from chainrule.graph import Tensor, constant, no_grad, tensor
     from chainrule.ops import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Names are loaded when they are first used, so that ``import chainrule`` is fast.
 _HOMES = {
+    "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
     "chainrule.graph": "Tensor constant no_grad tensor",
