@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from chainrule.version import __version__ as __version__
+
 
 if TYPE_CHECKING:
     # "as" tells type checkers that a name is passed on.
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from chainrule.autodiff import jvp as jvp
     from chainrule.autodiff import value_and_grad as value_and_grad
     from chainrule.autodiff import vjp as vjp
+    from chainrule.backends.native.runtime import set_threads as set_threads
+    from chainrule.backends.native.runtime import threads as threads
     from chainrule.compiler import compile as compile
     from chainrule.graph import Tensor as Tensor
     from chainrule.graph import constant as constant
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Names are loaded when they are first used, so that ``import chainrule`` is fast.
 _HOMES = {
+    "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
     "chainrule.graph": "Tensor constant no_grad tensor",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import __version__
+from chainrule.version import __version__
 from chainrule.cli.output import Output
 
 _NEEDED = ("numpy", "safetensors", "msgspec", "narwhals", "typer", "rich")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from chainrule import __version__
+from chainrule.version import __version__
 from chainrule.cli import data
 from chainrule.cli.check import check
 from chainrule.cli.escape import escaped

@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.errors import ArgumentError, DataError, DTypeError, ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.broadcasting import as_tensor, cast, meet, normalised
-from chainrule.ops.elementwise import equal, less, where
+from chainrule.ops.elementwise import equal, greater_equal, less, logical_and, where
 from chainrule.ops.movement import broadcast_to, flip, permute_dims, reshape, slice_
 from chainrule.spec import FLOAT32, INT64, TensorSpec, as_dtype
 
@@ -132,7 +132,12 @@ def _flat_positions(i: Tensor, whole: tuple[int, ...], axis: int, shape: tuple[i
     for k, n in enumerate(shape):
         if k != axis:
             base = base + np.arange(n).reshape((-1,) + (1,) * (len(whole) - k - 1)) * strides[k]
-    return wrapped(i, whole[axis]) * strides[axis] + base
+    n = whole[axis]
+    flat = wrapped(i, n) * strides[axis] + base
+    if i.array is not None:
+        return flat
+    # A traced index is not known yet: one outside its own axis must not land in the next row.
+    return where(logical_and(less(i, n), greater_equal(i, -n)), flat, -1)
 
 
 @operation

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import __version__
+from chainrule.version import __version__
 from chainrule.data import Dataset
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, ChainruleError, CheckpointError, NonFiniteError, ShapeError

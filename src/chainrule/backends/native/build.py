@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import chainrule
 from chainrule.backends.native import cache
 from chainrule.backends.native.blas import blas
 from chainrule.backends.native.gemm import gemm_code
@@ -19,7 +18,8 @@ from chainrule.backends.native.runtime_code import FUNCTIONS, runtime_code
 from chainrule.errors import MissingDependencyError
 
 FORMAT = "1"
-"""Of what a key of the cache covers; another number makes every older entry a stranger."""
+"""Of how text becomes code here: raise it when `_Machine.compile` changes, and every older entry is a stranger. Whatever
+else a version of chainrule changes shows in the text, which is part of the key."""
 
 GEMM_FUNCTIONS = ("chainrule_gemm_float32", "chainrule_gemm_float64")
 
@@ -102,7 +102,7 @@ class _Machine:
 
         version = ".".join(map(str, self.llvm.llvm_version_info))
         triple = self.llvm.get_process_triple()
-        return FORMAT, chainrule.__version__, llvmlite_version, version, triple, self.cpu, self.features
+        return FORMAT, llvmlite_version, version, triple, self.cpu, self.features
 
     @functools.cached_property
     def target(self) -> Any:
