@@ -32,6 +32,7 @@ from chainrule.ops import add, key, multiply, sqrt, square
 from chainrule.ops import sum as total
 from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.spec import UINT32, TensorSpec
+from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
 from chainrule.training.state import TrainingState
 
@@ -138,6 +139,7 @@ class TrainingStep:
     ) -> None:
         self.function, self.options, self.backend = function, options, backend
         self.state = TrainingState(net, optimizer)
+        self.modules = tuple(net.modules())
         self.variants: dict[Any, _Variant] = {}
         self.updating = compile_graph(build_update(self.state, options).graph, backend)
 
@@ -192,13 +194,14 @@ class TrainingStep:
 
     def _variant(self, batch: tuple[np.ndarray, ...], adds: bool) -> _Variant:
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
-        if (specs, adds) not in self.variants:
+        modes = tuple(m.training for m in self.modules)
+        if (specs, adds, modes) not in self.variants:
             with warnings.catch_warnings():
                 if self.variants:  # said once, with the first trace
                     warnings.simplefilter("ignore", UnreachableWarning)
                 traced = build_gradients(self.function, self.state, specs, self.options, adds)
-            self.variants[specs, adds] = _Variant(traced, compile_graph(traced.graph, self.backend))
-        return self.variants[specs, adds]
+            self.variants[specs, adds, modes] = _Variant(traced, compile_graph(traced.graph, self.backend))
+        return self.variants[specs, adds, modes]
 
     def _inputs(self, variant: _Variant, batch: tuple, key: np.ndarray, share: float, part: str) -> list[np.ndarray]:
         earlier = self.state.views(self.state.gradient) if part in ("middle", "last") else []
@@ -235,7 +238,10 @@ class CompiledStep:
     def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
         """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""
         arrays = tuple(self._array(a) for a in rows)
-        n = len(arrays[0])
+        lengths = [len(a) if a.ndim else 0 for a in arrays]
+        if not lengths or len(set(lengths)) > 1 or lengths[0] == 0:
+            raise ShapeError(f"an epoch needs arrays of equally many rows, got {[list(a.shape) for a in arrays]}")
+        n = lengths[0]
         order = permutation(n, self.seed, self.epochs) if shuffle else np.arange(n)
         total, counted, state = 0.0, 0, self.inner.state
         with state.training():
@@ -262,6 +268,7 @@ class CompiledStep:
         return key(self.seed, self.inner.state.step + 1, first_row).value("a step")
 
 
+@known_keywords
 def step(
     net: Module,
     optimizer: Optimizer,
@@ -278,6 +285,11 @@ def step(
     Used as ``@step(net, optimizer)`` over ``def step(x, y): return loss``; forward, backward, clip and update of
     ``net``'s parameters are compiled together, once for each shape of the batch. See ``fit`` for the options.
     """
+
+    if not isinstance(net, Module) or not isinstance(optimizer, Optimizer):
+        found = [f"the class {v.__name__}" if isinstance(v, type) else type(v).__name__ for v in (net, optimizer)]
+        wanted = "step takes a network and an optimizer, as @step(net, optim.Adam(1e-3))"
+        raise ArgumentError(f"{wanted}, got {found[0]} and {found[1]}")
 
     def made(function: StepFunction) -> CompiledStep:
         inner = TrainingStep(function, net, optimizer, checked_options(clip_norm, clip_value, l1, l2), backend)
