@@ -76,8 +76,8 @@ def gradients(
     if abs(mean - whole) > TOLERANCE * max(abs(mean), abs(whole)):
         raise ArgumentError(
             f"the losses of the single rows average to {mean:.6g}, and the loss of the batch is {whole:.6g}: "
-            "per_sample needs a loss that is a mean over rows, and layers that treat each row alone: call net.eval() for "
-            "dropout"
+            "per_sample needs a loss that is a mean over rows, and layers that treat each row alone: call net.eval() "
+            "for dropout"
         )
     return mean, Gradients(_by_row(rows, n, wrt), rows[0][1].reasons)
 

@@ -564,6 +564,7 @@ def _config(trainer: _Trainer, optimizer: Optimizer, options: StepOptions) -> Ru
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         seed=plan.seed,
+        rows=None if data is None else len(data.x),
         target=None if data is None else data.target.name,
         learning_rate_schedule=schedule,
         shuffle=plan.shuffle,
