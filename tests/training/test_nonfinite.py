@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recipes
 
 import chainrule as cr
+import recipes
 from chainrule import nn, optim
 from chainrule.errors import NonFiniteError
 from chainrule.record import RunDirectory
@@ -79,7 +79,7 @@ def test_the_layer_is_named_where_a_layer_did_it():
 @pytest.mark.parametrize("optimizer", [optim.SGD(1e30), optim.SGD(1e38, momentum=0.9), optim.Adam(3e38)])
 def test_a_learning_rate_that_is_far_too_large_stops_with_finite_weights(optimizer):
     net, keeping = recipes.network("plain"), Keeping()
-    with pytest.raises(NonFiniteError, match="step 1|step 2|step 3") as stopped:
+    with pytest.raises(NonFiniteError, match=r"step [123]") as stopped:
         cr.fit(net, (X, Y), loss="cross_entropy", optimizer=optimizer, batch_size=5, callbacks=keeping, epochs=5)
     assert "learning rate" in str(stopped.value)
     assert all(np.isfinite(array).all() for array in net.state_dict().values())
@@ -98,7 +98,7 @@ def test_a_gradient_that_is_not_finite_is_told_from_a_loss_that_is_not():
 
     net = Root()
     with pytest.raises(
-        NonFiniteError, match="the gradient is not finite. First bad operation: the backward pass of sqrt"
+        NonFiniteError, match=r"the gradient is not finite. First bad operation: the backward pass of sqrt"
     ):
         cr.fit(net, (X, Y), loss="cross_entropy", batch_size=5)
 

@@ -23,6 +23,10 @@ moved = [0]
 """How often any state tensor got other memory: whoever keeps addresses looks here whether to look again."""
 
 
+remoded = [0]
+"""How often any module may have changed between training and evaluation."""
+
+
 class State(Tensor):
     """A tensor that a network owns: its values live in the network's memory, and a trace reads it as an input."""
 
@@ -205,6 +209,7 @@ class Module:
         if isinstance(value, (list, tuple, dict, set)):
             self._refuse_hidden(name, value)
         object.__setattr__(self, name, value)
+        remoded[0] += 1  # another part, or another mode of this one
         # A part that replaces one of its kind takes its place in the order.
         if not isinstance(value, State):
             self._states.pop(name, None)
@@ -461,6 +466,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Training mode: dropout drops, batch normalisation uses the batch."""
+        remoded[0] += 1
         for module in self.modules():
             object.__setattr__(module, "training", mode)
         return self
@@ -573,9 +579,11 @@ class _Evaluating:
         self.modes = [(m, m.training) for m in module.modules()]
 
     def __enter__(self) -> None:
+        remoded[0] += 1
         for module, _ in self.modes:
             object.__setattr__(module, "training", False)
 
     def __exit__(self, *_: object) -> None:
+        remoded[0] += 1
         for module, mode in self.modes:
             object.__setattr__(module, "training", mode)

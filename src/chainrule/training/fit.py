@@ -262,12 +262,17 @@ class _Trainer:
                 self.step.state.keep()
             if plan.stopping is not None and self.best_arrays is not None:
                 self.net.load_state_dict(self.best_arrays)
+                bar.say(f"the weights are those of epoch {run.best_epoch}, which had the best {self._monitored()}")
             self.net.eval()
             self._examples(bar)
             self._save()
             for callback in plan.callbacks:
                 callback.on_end(run)
         return run
+
+    def _monitored(self) -> str:
+        monitor = self.plan.stopping.monitor if self.plan.stopping else None
+        return (monitor or ("loss" if self.source.held is None else "validation_loss")).replace("_", " ")
 
     def _save_at(self, error: BaseException, bar: Progress) -> None:
         """Keep what is done, whatever ended training; ``error`` stays the exception that the caller sees."""
@@ -559,7 +564,8 @@ class _Trainer:
         x, y = self.source.held or (data.x, data.y)
         prediction = self.net.predict(x[:MOST_ROWS])
         self.run.examples = chosen_examples(prediction, y[:MOST_ROWS], self.loss, self.loss_name, data.target)
-        bar.say(f"{len(self.run.examples)} {'held-out ' if self.source.held else ''}rows, the worst first:")
+        count = {1: "one row", 2: "two rows", 3: "three rows"}[len(self.run.examples)]
+        bar.say(f"{count}{' that were held out' if self.source.held else ''}, the worst first:")
         for example in self.run.examples:
             bar.say(f"  {example}")
 
@@ -638,6 +644,7 @@ def _config(trainer: _Trainer, optimizer: Optimizer, options: StepOptions) -> Ru
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         seed=plan.seed,
+        rows=None if data is None else len(data.x),
         target=None if data is None else data.target.name,
         learning_rate_schedule=schedule,
         shuffle=plan.shuffle,

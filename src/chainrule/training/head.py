@@ -24,7 +24,7 @@ from chainrule.ops import LOSSES
 
 Loss = Callable[[Any, Any], Tensor]
 
-_NAMES: dict[type, str] = {
+LOSS_CLASSES: dict[type, str] = {
     MSELoss: "mse",
     L1Loss: "mae",
     HuberLoss: "huber",
@@ -32,6 +32,7 @@ _NAMES: dict[type, str] = {
     BCELoss: "binary_cross_entropy",
     BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
 }
+"""The name of each loss that can be given as an object."""
 
 
 def loss_named(loss: str | Loss) -> tuple[str, Loss]:
@@ -42,7 +43,7 @@ def loss_named(loss: str | Loss) -> tuple[str, Loss]:
         raise ArgumentError("the loss has reduction='none', and training needs one number a batch: use 'mean'")
     if callable(loss):
         named = next((n for n, f in LOSSES.items() if f is loss), None)
-        return named or _NAMES.get(type(loss), getattr(loss, "__name__", type(loss).__name__)), loss
+        return named or LOSS_CLASSES.get(type(loss), getattr(loss, "__name__", type(loss).__name__)), loss
     if loss not in LOSSES:
         near = difflib.get_close_matches(str(loss), LOSSES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -14,7 +14,7 @@ import numpy as np
 from chainrule.data import Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
-from chainrule.record import Checkpoint, RunConfig, RunDirectory
+from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
 from chainrule.training.examples import Example
 from chainrule.training.metrics import classes_of, threshold_of
 
@@ -93,12 +93,14 @@ class Run:
         count = sum(p.size for p in self.net.parameters())
         result = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self.metrics.items() if k != "learning_rate")
         versions = ", ".join(f"{k} {v}" for k, v in c.versions.items())
-        arguments = ", ".join(f"{k}={v}" for k, v in c.optimizer.arguments.items())
+        held = c.validation.get("rows", 0)
+        source = "arrays" if c.source == "x" else c.source
+        rows = "" if c.rows is None else f" ({c.rows:,} rows{f', {held:,} held out' if held else ''})"
         return (
-            f"A network of {count:,} parameters was trained on {c.source} for {self.epoch} epochs ({self.step:,} "
-            f"updates) in mini-batches of {c.batch_size} rows, with the loss {c.loss.name}, the optimizer "
-            f"{c.optimizer.name} ({arguments}) and the learning-rate schedule {c.learning_rate_schedule.name}, in "
-            f"{c.dtype}, seed {c.seed}. After the last epoch: {result}. Software: {versions}."
+            f"A network of {count:,} parameters was trained on {source}{rows} for {self.epoch} epochs ({self.step:,} "
+            f"updates) in mini-batches of {c.batch_size} rows, with the loss {_call(c.loss)}, the optimizer "
+            f"{_call(c.optimizer)} and the learning-rate schedule {_call(c.learning_rate_schedule)}, in {c.dtype}, "
+            f"seed {c.seed}{_besides(c)}. After the last epoch: {result}. Software: {versions}."
         )
 
     @classmethod
@@ -116,6 +118,24 @@ class Run:
         run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path))
         restore_network(run, found)
         return run
+
+
+def _call(choice: Choice) -> str:
+    given = ", ".join(f"{k}={v}" for k, v in choice.arguments.items() if v is not None)
+    return f"{choice.name} ({given})" if given else choice.name
+
+
+def _besides(c: RunConfig) -> str:
+    """What a paper must say of the course of training where it was not the usual one."""
+    found = [
+        f"gradients accumulated over {c.accumulate} mini-batches an update" if c.accumulate > 1 else "",
+        f"the gradient clipped to the norm {c.clip_norm:g}" if c.clip_norm is not None else "",
+        f"the gradient's entries clipped to {c.clip_value:g}" if c.clip_value is not None else "",
+        f"the penalties l1={c.l1:g} and l2={c.l2:g} on the weights" if c.l1 or c.l2 else "",
+        "rows in their own order" if not c.shuffle else "",
+        f"early stopping with a patience of {c.early_stopping['patience']} epochs" if c.early_stopping else "",
+    ]
+    return "".join(f", {part}" for part in found if part)
 
 
 def recorded(

@@ -9,15 +9,15 @@ import numpy as np
 
 from chainrule.errors import ArgumentError
 from chainrule.record import Choice, RunConfig
-from chainrule.training.head import Loss
+from chainrule.training.head import LOSS_CLASSES, Loss
 
 FREE = ("epochs", "source", "versions", "backend")
 """What may differ when a run is resumed: how long it goes on, and names of where and with what."""
 
 
 def loss_choice(name: str, loss: Loss) -> Choice:
-    """A loss by name, with the options of a loss object."""
-    if not is_dataclass(loss):
+    """A loss by name, with the options of a loss object of this package."""
+    if type(loss) not in LOSS_CLASSES or not is_dataclass(loss):
         return Choice(name)
     return Choice(name, {f.name: _plain(getattr(loss, f.name)) for f in fields(loss)})
 

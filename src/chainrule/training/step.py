@@ -30,10 +30,12 @@ from chainrule.graph import (
 )
 from chainrule.graph.trace import Trace
 from chainrule.nn import Module
+from chainrule.nn.module import remoded
 from chainrule.ops import add, gather, isfinite, key, logical_and, multiply
 from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.optim.clipping import euclidean_norm
 from chainrule.spec import INT64, UINT32, TensorSpec
+from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
 from chainrule.training.state import TrainingState
 
@@ -213,17 +215,29 @@ class TrainingStep:
     ) -> None:
         self.function, self.options, self.backend, self.seed = function, options, backend, seed
         self.state = TrainingState(net, optimizer)
+        self.modules = tuple(net.modules())
+        self.modes: dict[tuple[bool, ...], int] = {}
+        """Each combination of the modules' modes that was met, numbered: a trace serves one of them."""
+        self._seen, self._mode = -1, 0
         self.traces: dict[Any, Traced] = {}
         self.running: dict[Any, _Running] = {}
 
     def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole") -> Traced:
         """Forward and backward pass for one set of batch shapes."""
-        if (specs, part) not in self.traces:
+        place = (specs, part, self.mode())
+        if place not in self.traces:
             with warnings.catch_warnings():
                 if self.traces:  # said once, with the first trace
                     warnings.simplefilter("ignore", UnreachableWarning)
-                self.traces[specs, part] = build_gradients(self.function, self.state, specs, self.options, part)
-        return self.traces[specs, part]
+                self.traces[place] = build_gradients(self.function, self.state, specs, self.options, part)
+        return self.traces[place]
+
+    def mode(self) -> int:
+        """The number of the combination of modes (training or evaluation) that the modules are in."""
+        if self._seen != remoded[0]:
+            modes = tuple(m.training for m in self.modules)
+            self._seen, self._mode = remoded[0], self.modes.setdefault(modes, len(self.modes))
+        return self._mode
 
     def __call__(
         self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
@@ -234,7 +248,9 @@ class TrainingStep:
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
         first_row: rows of the update that came before this batch; random numbers are counted by row.
         """
-        running = self.running.get((part, *[(a.shape, a.dtype) for a in batch])) or self._run_batches(batch, part)
+        running = self.running.get((part, self.mode(), *[(a.shape, a.dtype) for a in batch])) or self._run_batches(
+            batch, part
+        )
         for name, array in zip(running.batch, batch, strict=True):
             running.bound.point(name, array if array.flags.c_contiguous else np.ascontiguousarray(array))
         if part != "whole":
@@ -255,7 +271,7 @@ class TrainingStep:
         says why the batch after the last loss made no update; None if all were made.
         """
         size = order.shape[1]
-        place = ("rows", size, *((a.shape, a.dtype, a.ctypes.data) for a in rows))
+        place = ("rows", self.mode(), size, *((a.shape, a.dtype, a.ctypes.data) for a in rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
         order = np.ascontiguousarray(order, np.int64)
         made: list[np.ndarray] = []
@@ -281,7 +297,7 @@ class TrainingStep:
         ahead = AHEAD if part == "whole" else 1
         own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
         running = _Running(traced, parts, self.state, self.backend, own, ahead, updates)
-        self.running[(part, *[(a.shape, a.dtype) for a in batch])] = running
+        self.running[(part, self.mode(), *[(a.shape, a.dtype) for a in batch])] = running
         return running
 
     def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
@@ -293,7 +309,7 @@ class TrainingStep:
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
         parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
         own = {f"rows.{n}": np.ascontiguousarray(a) for n, a in zip(names, rows, strict=True)}
-        self.running = {k: v for k, v in self.running.items() if k[0] != "rows" or k[2:] == place[2:]}
+        self.running = {k: v for k, v in self.running.items() if k[0] != "rows" or k[3:] == place[3:]}
         self.running[place] = running = _Running(traced, parts, self.state, self.backend, own, AHEAD, True, size)
         return running
 
@@ -394,7 +410,10 @@ class CompiledStep:
     def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
         """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""
         arrays = tuple(np.ascontiguousarray(self._array(a)) for a in rows)
-        n, inner = len(arrays[0]), self.inner
+        lengths = [len(a) if a.ndim else 0 for a in arrays]
+        if not lengths or len(set(lengths)) > 1 or lengths[0] == 0:
+            raise ShapeError(f"an epoch needs arrays of equally many rows, got {[list(a.shape) for a in arrays]}")
+        n, inner = lengths[0], self.inner
         order = permutation(n, inner.seed, self.epochs) if shuffle else np.arange(n)
         slices = batch_slices(n, batch_size, drop_last)
         total, counted = 0.0, 0
@@ -431,6 +450,7 @@ def even_batches(order: np.ndarray, slices: list[slice]) -> list[np.ndarray]:
     return found
 
 
+@known_keywords
 def step(
     net: Module,
     optimizer: Optimizer,
@@ -447,6 +467,11 @@ def step(
     Used as ``@step(net, optimizer)`` over ``def step(x, y): return loss``; forward, backward, clip and update of
     ``net``'s parameters are compiled together, once for each shape of the batch. See ``fit`` for the options.
     """
+
+    if not isinstance(net, Module) or not isinstance(optimizer, Optimizer):
+        found = [f"the class {v.__name__}" if isinstance(v, type) else type(v).__name__ for v in (net, optimizer)]
+        wanted = "step takes a network and an optimizer, as @step(net, optim.Adam(1e-3))"
+        raise ArgumentError(f"{wanted}, got {found[0]} and {found[1]}")
 
     def made(function: StepFunction) -> CompiledStep:
         inner = TrainingStep(function, net, optimizer, checked_options(clip_norm, clip_value, l1, l2), backend, seed)
