@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.version import __version__ as __version__
 
-
 if TYPE_CHECKING:
     # "as" tells type checkers that a name is passed on.
     from chainrule import data as data

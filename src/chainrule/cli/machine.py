@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.version import __version__
 from chainrule.cli.output import Output
+from chainrule.version import __version__
 
 _NEEDED = ("numpy", "safetensors", "msgspec", "narwhals", "typer", "rich")
 _OPTIONAL = {

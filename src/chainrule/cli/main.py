@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from chainrule.version import __version__
 from chainrule.cli import data
 from chainrule.cli.check import check
 from chainrule.cli.escape import escaped
@@ -22,6 +21,7 @@ from chainrule.cli.output import json_line
 from chainrule.cli.predict import predict
 from chainrule.cli.train import train
 from chainrule.errors import ChainruleWarning
+from chainrule.version import __version__
 
 app = typer.Typer(
     add_completion=False,

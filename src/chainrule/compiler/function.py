@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.compiler.compile import BACKENDS, Evaluated, compile_graph
+from chainrule.compiler.compile import CompiledGraph, chosen_backend, compile_graph
 from chainrule.errors import ArgumentError, ChainruleWarning, GraphError
 from chainrule.graph import Graph, Tensor, as_array, context, shown, trace, user_line
 from chainrule.spec import TensorSpec
@@ -27,7 +27,7 @@ MANY = 32
 class _Variant:
     """One trace of a function."""
 
-    compiled: Evaluated
+    compiled: CompiledGraph
     captured: tuple[Tensor, ...]
     targets: tuple[Tensor, ...]
     rebuild: Callable[[list[Tensor]], Any]
@@ -57,6 +57,18 @@ class CompiledFunction:
         if self.last is None:
             raise GraphError(f"{self._name()} has not been called yet, so there is no graph: call it once")
         return self.last.compiled.graph
+
+    @property
+    def program(self) -> Any:
+        """The loops that the last call ran (native backend)."""
+        self.graph  # noqa: B018  says so if there was no call
+        return getattr(self.last.compiled, "program", None)  # type: ignore[union-attr]
+
+    @property
+    def source(self) -> str:
+        """The LLVM IR of those loops (native backend)."""
+        self.graph  # noqa: B018
+        return getattr(self.last.compiled, "source", "")  # type: ignore[union-attr]
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         found: list[Any] = []
@@ -132,7 +144,7 @@ class CompiledFunction:
         return getattr(self.function, "__name__", "the function")
 
 
-def compile(function: Callable[..., Any] | None = None, *, backend: str = "reference") -> Any:
+def compile(function: Callable[..., Any] | None = None, *, backend: str | None = None) -> Any:
     """``function`` of tensors, arrays and nested structures of them, compiled; usable as a decorator.
 
     It is traced once for each shape, dtype and structure of its arguments; anything that is not a tensor, array or
@@ -142,11 +154,9 @@ def compile(function: Callable[..., Any] | None = None, *, backend: str = "refer
     """
     if function is not None and not callable(function):
         raise ArgumentError(f"compile takes a function of tensors, got {function!r}: write compile(f) or @compile")
-    if backend not in BACKENDS:
-        raise ArgumentError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if function is None:
         return functools.partial(compile, backend=backend)
-    return CompiledFunction(function, backend)
+    return CompiledFunction(function, chosen_backend(backend))
 
 
 def _modes(captured: tuple[Tensor, ...]) -> tuple[tuple[weakref.ref[Any], bool], ...]:

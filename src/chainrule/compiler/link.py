@@ -71,10 +71,8 @@ class Linked(Protocol):
 
 
 def link(parts: Parts, backend: str) -> Linked:
-    """Parts as one callable."""
-    if backend == "native":
-        return _native(parts)
-    return Interpreted(parts)
+    """Parts as one callable. backend: "native" or "reference"."""
+    return _native(parts) if backend == "native" else Interpreted(parts)
 
 
 def _native(parts: Parts) -> Linked:

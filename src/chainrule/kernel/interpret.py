@@ -40,8 +40,8 @@ def _memory(program: Program, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray
         memory.append(held)
     for i, array in zip(program.inputs, inputs, strict=True):
         if array.size != program.buffers[i].size or array.dtype != program.buffers[i].dtype:
-            raise GraphError(f"input {i} must be {program.buffers[i].dtype}[{program.buffers[i].size}], got {array.dtype}"
-                             f"[{array.size}]")  # fmt: skip
+            wanted = program.buffers[i]
+            raise GraphError(f"input {i} must be {wanted.dtype}[{wanted.size}], got {array.dtype}[{array.size}]")
         memory[i] = np.ascontiguousarray(array).reshape(-1)
     return memory
 

@@ -99,14 +99,14 @@ class Nest:
         return any(s.adds and isinstance(s.at, Scalar) for s in self.stores())
 
     def stores(self) -> list[Store]:
-        found = []
+        found: list[Store] = []
         for loop in self.loops:
             found.extend(s for serial in loop.serial for s in serial.stores)
             found.extend(loop.stores)
         return found
 
     def accumulations(self) -> list[Accumulate]:
-        found = []
+        found: list[Accumulate] = []
         for loop in self.loops:
             found.extend(a for serial in loop.serial for a in serial.accumulates)
             found.extend(loop.accumulates)

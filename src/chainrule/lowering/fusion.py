@@ -122,9 +122,10 @@ def _lanes_join(a: LaneLoop, b: LaneLoop) -> bool:
             return False
     stored_by_b = {s.buffer: s for s in b.stores} | {s.buffer: s for serial in b.serial for s in serial.stores}
     for e in walk(*_values(a)):
-        if isinstance(e, (Load, Gather)) and e.buffer in stored_by_b:
-            own = replace(e, at=_affine(e.at, {a.variable: b.variable})) if isinstance(e, Load) else e
-            if not isinstance(own, Load) or own.at != stored_by_b[e.buffer].at:
+        if isinstance(e, Gather) and e.buffer in stored_by_b:
+            return False
+        if isinstance(e, Load) and e.buffer in stored_by_b:
+            if _affine(e.at, {a.variable: b.variable}) != stored_by_b[e.buffer].at:
                 return False
     return not (made.keys() | made_inside) & stored_by_b.keys()
 
@@ -231,7 +232,7 @@ def without_dead_stores(statements: list[Statement], program: Program) -> list[S
     """Stores to scratch that no statement reads are dropped, until nothing changes."""
     while True:
         needed = set(program.outputs) | {b for s in statements for b in reads(s)}
-        kept = []
+        kept: list[Statement] = []
         for statement in statements:
             if isinstance(statement, Nest):
                 lean = _lean(statement, needed)

@@ -475,13 +475,17 @@ def _scatter_add(self: _Lowering, node: Node) -> None:
         self.statements.append(Nest(tuple(grid), updates.shape[:-1], (LaneLoop(lane, extent, (), (store,)),)))
 
 
+def _copying(self: _Lowering, target: Stored, x: Tensor) -> Callable[[tuple[Index, ...]], list]:
+    return lambda index: [(target, index, self.values.read(x, index))]
+
+
 def _concat(self: _Lowering, node: Node) -> None:
     y, axis = node.output(0), node.parameters["axis"]
     target = self.target(y)
     start = 0
     for x in node.inputs:
         part = Stored(target.buffer, x.shape, target.strides, start * target.strides[axis])
-        self.nest(x.shape, lambda index, part=part, x=x: [(part, index, self.values.read(x, index))])
+        self.nest(x.shape, _copying(self, part, x))
         start += x.shape[axis]
     self.placed(y, target)
 
@@ -537,12 +541,12 @@ def _scan(self: _Lowering, node: Node) -> None:
         results = inline_nodes(self, body, [*state, *rows, *fixed])
         for target, y in zip(stacked, results[carries:], strict=True):
             row = Stored(target.buffer, y.shape, target.strides[1:], t * target.strides[0])
-            self.nest(y.shape, lambda index, row=row, y=y: [(row, index, self.values.read(y, index))])
+            self.nest(y.shape, _copying(self, row, y))
         state = [self.kept(y) for y in results[:carries]]
     for k, y in enumerate(state):
         out = node.output(k)
         target = self.target(out)
-        self.nest(y.shape, lambda index, target=target, y=y: [(target, index, self.values.read(y, index))])
+        self.nest(y.shape, _copying(self, target, y))
         self.placed(out, target)
     for k, target in enumerate(stacked):
         self.placed(node.output(carries + k), target)

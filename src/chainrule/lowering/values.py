@@ -164,7 +164,7 @@ VIEWS: dict[str, Callable[[Stored, Tensor, Node], Stored | None]] = {
 """Movements that are another way to read the same memory."""
 
 
-# ------------------------------------------------------------------------------------------------ reading through a node
+# -------------------------------------------------------------------------------------------- reading through nodes
 
 
 def read_through(values: Values, x: Tensor, node: Node, index: Position, where: Scalar | None) -> Scalar:

@@ -40,7 +40,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     learning_rate_schedule: Choice = Choice("constant")
     shuffle: bool = True
     dtype: Literal["float32", "float64"] = "float32"
-    backend: str = "reference"
+    backend: str = "native"
     drop_last: bool = False
     accumulate: Positive = 1
     clip_norm: float | None = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.version import __version__
+from chainrule.compiler import chosen_backend
 from chainrule.data import Dataset
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, ChainruleError, CheckpointError, NonFiniteError, ShapeError
@@ -39,6 +39,7 @@ from chainrule.training.source import Source, source_of
 from chainrule.training.state import exclusively, tensors_of
 from chainrule.training.step import StepOptions, TrainingStep, checked_options
 from chainrule.training.stopping import Best, EarlyStopping, refuse_unmeasured, score_of
+from chainrule.version import __version__
 
 BATCH_SIZE = 32
 
@@ -72,7 +73,7 @@ def fit(
     checkpoint_every: int | None = None,
     resume: bool = False,
     progress: bool | None = None,
-    backend: str = "reference",
+    backend: str | None = None,
 ) -> Run:
     """Train ``net`` and return the record of the run.
 
@@ -95,6 +96,7 @@ def fit(
                     last was made 2 seconds ago, and one at the end and at an error in any case.
     resume:         go on with the unfinished run in ``run_dir``, from its latest whole checkpoint, to the same bits.
     progress:       a progress bar; by default in terminals and notebooks.
+    backend:        "native" (machine code, the default) or "reference" (NumPy, node by node).
 
     Raises ArgumentError, DataError or ShapeError before the first step if anything does not fit; NonFiniteError when
     training meets NaN or infinity. Ctrl-C ends after the step that is going on, with a checkpoint.
@@ -169,9 +171,10 @@ class _Trainer:
 
     def __init__(
         self, net: Module, source: Source, loss: tuple[str, Loss], optimizer: Optimizer, plan: _Plan,
-        metrics: dict[str, Metric], options: StepOptions, backend: str,
+        metrics: dict[str, Metric], options: StepOptions, backend: str | None,
     ) -> None:  # fmt: skip
-        self.net, self.source, self.plan, self.metrics, self.backend = net, source, plan, metrics, backend
+        self.net, self.source, self.plan, self.metrics = net, source, plan, metrics
+        self.backend = chosen_backend(backend)
         self.loss_name, self.loss = loss
         self.directory: RunDirectory | None = None
         self.interrupts = Interrupts()
@@ -183,8 +186,8 @@ class _Trainer:
         self.slices = [] if source.data is None else _slices(len(source.data.x), plan)
         data = source.data
         self.run = Run(net, None, data and data.preprocess, notes=list(data.notes if data else ()))  # type: ignore[arg-type]
-        self.step = TrainingStep(self._forward, net.train(), optimizer, options, backend, plan.seed)
-        self.evaluation = Evaluation(net, self.loss, backend)
+        self.step = TrainingStep(self._forward, net.train(), optimizer, options, self.backend, plan.seed)
+        self.evaluation = Evaluation(net, self.loss, self.backend)
         self.pending: list[Step] = []
         self.watched = any(type(c).on_step is not Callback.on_step for c in plan.callbacks)
         self.seconds_an_update = SECONDS_A_CALL

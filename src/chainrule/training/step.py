@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
-from chainrule.compiler import Part, Parts, Stop, link
+from chainrule.compiler import Part, Parts, Stop, chosen_backend, link
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, DTypeError, GraphError, NonFiniteError, ShapeError, UnreachableWarning
 from chainrule.graph import (
@@ -87,7 +87,7 @@ def build_gradients(
     return trace(gradients, *inputs, names=names)
 
 
-def batch_names(specs: tuple[TensorSpec, ...]) -> list[str]:
+def batch_names(specs: Sized) -> list[str]:
     """What the arrays of a batch are called in graphs and memory."""
     return ["x", "y"] if len(specs) == 2 else [f"input{i}" for i in range(len(specs))]
 
@@ -210,10 +210,11 @@ class TrainingStep:
         net: Module,
         optimizer: Optimizer,
         options: StepOptions,
-        backend: str,
+        backend: str | None,
         seed: int = 0,
     ) -> None:
-        self.function, self.options, self.backend, self.seed = function, options, backend, seed
+        self.function, self.options, self.seed = function, options, seed
+        self.backend = chosen_backend(backend)
         self.state = TrainingState(net, optimizer)
         self.modules = tuple(net.modules())
         self.modes: dict[tuple[bool, ...], int] = {}
@@ -271,8 +272,11 @@ class TrainingStep:
         says why the batch after the last loss made no update; None if all were made.
         """
         size = order.shape[1]
-        place = ("rows", self.mode(), size, *((a.shape, a.dtype, a.ctypes.data) for a in rows))
+        place = ("rows", self.mode(), size, *((a.shape, a.dtype) for a in rows))
+        rows = tuple(map(np.ascontiguousarray, rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
+        for name, array in zip(running.batch, rows, strict=True):
+            running.bound.point(name, array)
         order = np.ascontiguousarray(order, np.int64)
         made: list[np.ndarray] = []
         for first in range(0, len(order), AHEAD):
@@ -308,8 +312,7 @@ class TrainingStep:
         names = batch_names(specs)
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
         parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
-        own = {f"rows.{n}": np.ascontiguousarray(a) for n, a in zip(names, rows, strict=True)}
-        self.running = {k: v for k, v in self.running.items() if k[0] != "rows" or k[3:] == place[3:]}
+        own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
         self.running[place] = running = _Running(traced, parts, self.state, self.backend, own, AHEAD, True, size)
         return running
 
@@ -323,9 +326,9 @@ class TrainingStep:
         loss, norm = (running.tables[n][t] for n in ("loss", "norm"))
         if np.isfinite(loss) and np.isfinite(norm):
             return NonFiniteError(
-                f"step {self.state.step + 1}: the update would overflow: the gradient is finite (its norm is {norm:.3g}), "
-                f"but not times {', '.join(f'{n} {running.tables[n][t]:.3g}' for n in running.names)}. The weights were "
-                "left as they were: lower the learning rate"
+                f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
+                f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
+                "were left as they were: lower the learning rate"
             )
         what = "gradient" if np.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
@@ -460,7 +463,7 @@ def step(
     l1: float = 0.0,
     l2: float = 0.0,
     seed: int = 0,
-    backend: str = "reference",
+    backend: str | None = None,
 ) -> Callable[[StepFunction], CompiledStep]:
     """Turn a function that returns the loss of a batch into a step of training.
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from chainrule.backends.native.build import load, own_functions
-from chainrule.backends.native.emit import code_of
+from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-
-from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
 from chainrule.kernel import Buffer, Gemm, Nest, Program, Statement
 from chainrule.kernel import Gate as GateStatement
 from chainrule.kernel.renumber import renumbered
@@ -50,15 +50,20 @@ class NativeLinked:
             for names, indices in ((part.inputs, part.program.inputs), (part.outputs, part.program.outputs)):
                 for name, i in zip(names, indices, strict=True):
                     self.slots.setdefault(name, []).append(base + i)
-        self.table = _table(statements, tuple(self.buffers))
+        self.codes = {i: code_of(s, tuple(self.buffers)) for i, s in enumerate(statements) if isinstance(s, Nest)}
+        self.table = _table(statements, tuple(self.buffers), self.codes)
+
+    @property
+    def source(self) -> str:
+        """The LLVM IR of every nest, each once."""
+        return "\n".join({code.key: code.text for code in self.codes.values()}.values())
 
     def bind(self, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> NativeBound:
         """Join the machine code to arrays by name (see ``compiler.link.Linked``); every name must be there."""
         return NativeBound(self, memory, tables)
 
 
-def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...]) -> Table:
-    codes = {i: code_of(s, buffers) for i, s in enumerate(statements) if isinstance(s, Nest)}
+def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
     addresses, own = load(codes.values(), definition), own_functions()
     entries: list[Group | Gate] = []
     total = 0.0
