@@ -121,11 +121,12 @@ def _lanes_join(a: LaneLoop, b: LaneLoop) -> bool:
         if e.buffer in made and (e in inner or not _same_place(made[e.buffer], a, e, b)):
             return False
     stored_by_b = {s.buffer: s for s in b.stores} | {s.buffer: s for serial in b.serial for s in serial.stores}
-    for e in walk(*_values(a)):
-        if isinstance(e, Gather) and e.buffer in stored_by_b:
+    for own in walk(*_values(a)):
+        if isinstance(own, Gather) and own.buffer in stored_by_b:
             return False
-        if isinstance(e, Load) and e.buffer in stored_by_b:
-            if _affine(e.at, {a.variable: b.variable}) != stored_by_b[e.buffer].at:
+        if isinstance(own, Load) and own.buffer in stored_by_b:
+            there = stored_by_b[own.buffer].at
+            if _affine(own.at, {a.variable: b.variable}) != there:
                 return False
     return not (made.keys() | made_inside) & stored_by_b.keys()
 
