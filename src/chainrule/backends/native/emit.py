@@ -24,6 +24,7 @@ from chainrule.backends.native.vectors import (
     LANES,
     MASK,
     POSITIONS,
+    SMALL_LANE_NUMBERS,
     element,
     splat,
     start_value,
@@ -179,6 +180,8 @@ class _Emitter:
             one_lane = f"<{', '.join('i1 true' if k == 0 else 'i1 false' for k in range(LANES))}>"
             return self._group(loop, _Group("%v0" if self.nest.splits_lanes else "0", one_lane, "0"), starts)
         first, end = ("%v0", "%v1") if self.nest.splits_lanes else ("0", w.param(loop.extent))
+        if loop.extent < LANES:
+            return self._part(loop, first, end, starts)
         whole = w.value(f"and i64 {w.value(f'sub i64 {end}, {first}')}, -{LANES}")
         whole_end = w.value(f"add i64 {first}, {whole}")
         head, middle, tail, done = w.name(), w.name(), w.name(), w.name()
@@ -200,13 +203,19 @@ class _Emitter:
         w.branch(w.value(f"icmp slt i64 {whole_end}, {end}"), tail, done)
 
         w.label(tail)
-        left = w.value(f"sub i64 {end}, {whole_end}")
-        mask = w.value(f"icmp slt {POSITIONS} {LANE_NUMBERS}, {w.splat('i64', left)}")
-        ends = self._group(loop, _Group(whole_end, mask, w.value(f"sub i64 {left}, 1")), sums)
+        ends = self._part(loop, whole_end, end, sums)
         after = w.block
         w.go(done)
         w.label(done)
         return self._merge(loop, (sums, middle), (ends, after))
+
+    def _part(self, loop: LaneLoop, first: str, end: str, sums: list[str]) -> list[str]:
+        """Fewer than 16 lanes, under a mask."""
+        w = self.writer
+        left = w.value(f"sub i64 {end}, {first}")
+        count = w.splat("i32", w.value(f"trunc i64 {left} to i32"))
+        mask = w.value(f"icmp slt <{LANES} x i32> {SMALL_LANE_NUMBERS}, {count}")
+        return self._group(loop, _Group(first, mask, w.value(f"sub i64 {left}, 1")), sums)
 
     def _merge(self, loop: LaneLoop, one: tuple[list[str], str], other: tuple[list[str], str]) -> list[str]:
         """The accumulators where two ways meet."""
