@@ -13,7 +13,7 @@ from chainrule.backends.native.functions import OF_ONE, definition
 from chainrule.errors import GraphError
 
 SPELLING = {np.dtype("float32"): ("float", "v16f32"), np.dtype("float64"): ("double", "v16f64")}
-ULP = {"exp": 1.1, "expm1": 1.5, "log": 0.8, "log1p": 1.0, "tanh": 1.5, "erf": 1.2, "sin": 1.6, "cos": 1.6}
+ULP = {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.0, "tanh": 1.5, "erf": 1.2, "sin": 1.6, "cos": 1.6}
 """Largest error in float32, in units in the last place of the exact result."""
 RISING = ("exp", "expm1", "log", "log1p", "tanh", "erf")
 REFERENCE = {name: getattr(np, name, None) for name in OF_ONE} | {"erf": None}
@@ -98,7 +98,8 @@ def test_infinities_zeros_denormals_and_nan_are_as_numpys(name):
     x = np.resize(SPECIAL, 32)
     if name in ("sin", "cos"):
         x = np.where(np.abs(x) < 1e30, x, np.nan).astype(np.float32)
-    expected = exact(name, x).astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = exact(name, x).astype(np.float32)
     found = apply(name, x)
     np.testing.assert_allclose(found, expected, rtol=4e-7, atol=0)
     zero = x == 0
@@ -134,7 +135,10 @@ def test_float64_functions_agree_with_numpy_to_1e_13(name):
 
 @pytest.mark.parametrize("name", ("sin", "cos"))
 def test_sines_stay_between_minus_one_and_one_for_every_number(name):
-    for x in (random_floats("exp", 1 << 18), random_floats("exp", 1 << 18).astype(np.float64) ** 3):
+    random = np.random.default_rng(0)
+    single = random.integers(0, 2**32, 1 << 18, dtype=np.uint32).view(np.float32)
+    double = random.integers(0, 2**64, 1 << 18, dtype=np.uint64).view(np.float64)
+    for x in (single, double):
         y = apply(name, x[np.isfinite(x)][: 1 << 16])
         assert np.all(np.abs(y) <= 1)
 
@@ -147,7 +151,7 @@ def test_sines_keep_their_digits_next_to_multiples_of_half_pi(name):
 
 
 def test_a_function_that_does_not_exist_is_refused_by_name():
-    with pytest.raises(GraphError, match="'chainrule.gamma.v16f32'"):
+    with pytest.raises(GraphError, match=r"'chainrule\.gamma\.v16f32'"):
         definition("chainrule.gamma.v16f32")
 
 
