@@ -15,6 +15,7 @@ from chainrule.backends.native.writer import Writer
 from chainrule.errors import GraphError
 from chainrule.kernel.program import Buffer, Store
 from chainrule.kernel.scalar import Affine, Const, Gather, Load, Local, Op, Scalar, Variable
+from chainrule.spec import INT64
 
 POINT, GROUP = 1, 2
 
@@ -145,7 +146,7 @@ class Values:
         return found
 
     def _compute(self, node: Node) -> str:
-        scalar, w = node.scalar, self.writer
+        scalar = node.scalar
         if isinstance(scalar, Const):
             return self._constant(scalar)
         if isinstance(scalar, Local):
@@ -155,13 +156,41 @@ class Values:
         if isinstance(scalar, Load):
             return self._load(scalar, node)
         if isinstance(scalar, Gather):
-            base, size = w.base(scalar.buffer), self._size(scalar.size, scalar.buffer)
-            mask = self.group.mask if self._lanes_count() else ALL_LANES
-            at = self.operand(node.arguments[0])
-            return memory.gather(w, self._held(scalar), base, at, size, mask, scalar.other)
+            return self._gather(scalar, node.arguments[0])
         if isinstance(scalar, Op):
             return self._operate(scalar, node)
         raise GraphError(f"{type(scalar).__name__} is not a scalar expression of chainrule.kernel")
+
+    def _gather(self, scalar: Gather, at: int) -> str:
+        w, dtype, base = self.writer, self._held(scalar), self.writer.base(scalar.buffer)
+        positions = self.operand(at)
+        mask = self.group.mask if self._lanes_count() else ALL_LANES
+        found = memory.both(w, mask, memory.inside(w, positions, self._size(scalar.size, scalar.buffer)))
+        if self._lane_stride(at) == 1:
+            return memory.load_next(w, dtype, memory.first_of(w, dtype, base, positions), found, scalar.other)
+        return memory.load_apart(w, dtype, memory.apart(w, dtype, base, positions), found, scalar.other)
+
+    def _lane_stride(self, root: int) -> int | None:
+        """By how much an integer grows from lane to lane, where that is plain from how it is written."""
+        strides: dict[int, int | None] = {}
+        for number in self.dag.below([root]):
+            node = self.dag.nodes[number]
+            strides[number] = self._stride_of(node, [strides[a] for a in node.arguments])
+        return strides[root]
+
+    def _stride_of(self, node: Node, arguments: list[int | None]) -> int | None:
+        scalar = node.scalar
+        if self.lane_variable not in node.variables and all(self.local_levels[n] == POINT for n in node.locals):
+            return 0
+        if isinstance(scalar, Variable):
+            return 1
+        if not isinstance(scalar, Op) or scalar.dtype != INT64 or None in arguments:
+            return None
+        if scalar.name == "add":
+            return sum(a for a in arguments if a is not None)
+        if scalar.name == "subtract" and arguments[1] == 0:
+            return arguments[0]
+        return None
 
     def _lanes_count(self) -> bool:
         """Whether the writer is inside a group of lanes, whose mask says which of them count."""
@@ -301,16 +330,19 @@ class Values:
             pointers = memory.apart(w, dtype, pointer, self._lane_positions(access))
             memory.store_apart(w, dtype, pointers, value, group.mask, store.adds)
         elif store.adds:
-            memory.add_in_order(w, dtype, pointer, "zeroinitializer", "1", value, group.mask)
+            memory.add_in_order(w, dtype, pointer, "zeroinitializer", value, group.mask)
         else:
             memory.store_one(w, dtype, pointer, value, group.last)
 
     def _store_computed(self, store: Store, computed: Scalar, dtype: np.dtype, value: str) -> None:
         w, mask = self.writer, self.group.mask
         base, size = w.base(store.buffer), self._size(self.buffers[store.buffer].size, store.buffer)
-        at = self.operand(self.number(computed))
-        if store.adds:
-            memory.add_in_order(w, dtype, base, at, size, value, mask)
-            return
-        found = memory.both(w, mask, memory.inside(w, at, size))
-        memory.store_apart(w, dtype, memory.apart(w, dtype, base, at), value, found, adds=False)
+        at = self.number(computed)
+        positions = self.operand(at)
+        found = memory.both(w, mask, memory.inside(w, positions, size))
+        if self._lane_stride(at) == 1:
+            memory.store_next(w, dtype, memory.first_of(w, dtype, base, positions), value, found, store.adds)
+        elif store.adds:
+            memory.add_in_order(w, dtype, base, positions, value, found)
+        else:
+            memory.store_apart(w, dtype, memory.apart(w, dtype, base, positions), value, found, adds=False)
