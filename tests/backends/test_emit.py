@@ -242,6 +242,34 @@ def test_stores_at_computed_positions_meet_in_order_and_stay_inside(dtype, adds)
         agree(Nest((), (), (LaneLoop("i", n, stores=(store,)),)), [x, at, np.ones(9, dtype)])
 
 
+@pytest.mark.parametrize("adds", (False, True))
+@pytest.mark.parametrize("dtype", (FLOAT32, BOOL, INT64), ids=str)
+def test_rows_at_loaded_positions_are_read_and_written_side_by_side(dtype, adds):
+    """Table rows by index, as an embedding has them; some rows are not there, some come twice."""
+    for columns in (1, 5, 16, 40):
+        rows = np.array([3, 0, 3, -1, 9, 5, 0])
+        index = Load(INT64, 1, Affine(0, (("r", 1),)))
+        start = op("subtract", op("multiply", index, Const(INT64, columns)), Const(INT64, 2))
+        position = op("add", start, variable("i"))
+        table = np.arange(6 * columns).astype(dtype)
+        at = Affine(0, (("r", columns), ("i", 1)))
+        taken = Nest(
+            ("r",), (7,), (LaneLoop("i", columns, stores=(Store(2, at, Gather(dtype, 0, position, table.size)),)),)
+        )
+        agree(taken, [table, rows, np.zeros(7 * columns, dtype)])
+        put = Nest(("r",), (7,), (LaneLoop("i", columns, stores=(Store(2, position, Load(dtype, 0, at), adds),)),))
+        agree(put, [np.resize(table, 7 * columns), rows, np.ones(6 * columns, dtype)])
+
+
+def test_positions_next_to_each_other_are_read_without_a_gather():
+    position = op("add", op("multiply", Load(INT64, 1, Affine(0)), Const(INT64, 9)), variable("i"))
+    x = np.zeros(40, np.float32)
+    buffers = buffers_of([x, np.zeros(1, np.int64), x])
+    assert "masked.gather" not in code_of(elementwise(40, Gather(FLOAT32, 0, position, 40), out=2), buffers).text
+    apart = op("multiply", position, Const(INT64, 2))
+    assert "masked.gather" in code_of(elementwise(40, Gather(FLOAT32, 0, apart, 40), out=2), buffers).text
+
+
 def column_nest(rows, columns, dtype=FLOAT32, how="sum"):
     x = Load(dtype, 0, Affine(0, (("i", 1), ("r", columns))))
     serial = SerialLoop(("r",), (rows,), (Accumulate("s", how, x),))

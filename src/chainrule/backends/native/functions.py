@@ -68,7 +68,7 @@ def _tanh(x: Lanes, p: Precision) -> Lanes:
     z = x * x
     near = fma(x * z, polynomial(z, p.tanh), x)
     far = 1.0 - 2.0 / (_exp(size + size, p) + 1.0)
-    return size.less(p.tanh_border).choose(near, far.with_sign_of(x))
+    return size.less(p.tanh_border).choose(near, far).with_sign_of(x)
 
 
 def _erf(x: Lanes, p: Precision) -> Lanes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chainrule.backends.native.operations import inside, join
+from chainrule.backends.native.operations import join
 from chainrule.backends.native.vectors import ALL_LANES, BYTES, LANES, POSITIONS, splat, stored, suffix
 from chainrule.backends.native.writer import Writer
 
@@ -65,10 +65,15 @@ def apart(w: Writer, dtype: np.dtype, pointer: str, positions: str) -> str:
     return w.value(f"getelementptr {stored(dtype)}, ptr {pointer}, {POSITIONS} {positions}")
 
 
-def gather(w: Writer, dtype: np.dtype, base: str, positions: str, size: str, mask: str, other: float | int) -> str:
-    """Elements at computed positions; ``other`` where they are outside [0, size)."""
-    found = both(w, mask, inside(w, positions, size))
-    return load_apart(w, dtype, apart(w, dtype, base, positions), found, other)
+def first_of(w: Writer, dtype: np.dtype, base: str, positions: str) -> str:
+    """The address of lane 0's element. It may be outside the buffer where lane 0 is not in the mask."""
+    first = w.value(f"extractelement {POSITIONS} {positions}, i64 0")
+    return w.value(f"getelementptr {stored(dtype)}, ptr {base}, i64 {first}")
+
+
+def inside(w: Writer, positions: str, size: str) -> str:
+    """Which lanes hold a position in [0, size). size: operand, i64."""
+    return w.value(f"icmp ult {POSITIONS} {positions}, {w.splat('i64', size)}")
 
 
 def both(w: Writer, mask: str, condition: str) -> str:
@@ -109,11 +114,10 @@ def store_one(w: Writer, dtype: np.dtype, pointer: str, value: str, last: str) -
     w.do(f"store {t} {one}, ptr {pointer}, align {BYTES[t]}")
 
 
-def add_in_order(w: Writer, dtype: np.dtype, base: str, positions: str, size: str, value: str, mask: str) -> None:
-    """buffer[position] += value, lane after lane, as lanes may meet. Nothing is added outside [0, size)."""
+def add_in_order(w: Writer, dtype: np.dtype, base: str, positions: str, value: str, mask: str) -> None:
+    """buffer[position] += value, lane after lane, as lanes may meet."""
     t = stored(dtype)
-    found = both(w, mask, inside(w, positions, size))
-    positions = w.value(f"select <16 x i1> {found}, {POSITIONS} {positions}, {POSITIONS} splat (i64 -1)")
+    positions = w.value(f"select <16 x i1> {mask}, {POSITIONS} {positions}, {POSITIONS} splat (i64 -1)")
     places, addends = w.room("i64"), w.room(t)
     w.do(f"store {POSITIONS} {positions}, ptr {places}, align 128")
     w.do(f"store <16 x {t}> {to_memory(w, dtype, value)}, ptr {addends}, align {LANES * BYTES[t]}")

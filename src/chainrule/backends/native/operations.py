@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from chainrule.backends.native.vectors import LANES, MASK, POSITIONS, element, splat, suffix, vector
+from chainrule.backends.native.vectors import LANES, MASK, element, splat, suffix, vector
 from chainrule.backends.native.writer import Writer
 from chainrule.errors import GraphError
 from chainrule.kernel.scalar import COMPARISONS, FUNCTIONS
@@ -279,8 +279,3 @@ def tree(w: Writer, how: str, dtype: np.dtype, lanes: str) -> str:
         other = w.value(f"shufflevector {t} {lanes}, {t} poison, <{LANES} x i32> <{order}>")
         lanes = join(w, how, dtype, lanes, other)
     return w.value(f"shufflevector {t} {lanes}, {t} poison, <{LANES} x i32> zeroinitializer")
-
-
-def inside(w: Writer, positions: str, size: str) -> str:
-    """Which lanes hold a position in [0, size). size: operand, i64."""
-    return w.value(f"icmp ult {POSITIONS} {positions}, {w.splat('i64', size)}")

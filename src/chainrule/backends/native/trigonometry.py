@@ -9,8 +9,9 @@ from chainrule.backends.native.precision import DOUBLE, Precision, coefficients
 HALF_PI = (float.fromhex("0x1.921fb54442d18p+0"), float.fromhex("0x1.1a62633145c07p-54"),
            float.fromhex("-0x1.f1976b7ed8fbcp-110"))  # fmt: skip
 PER_QUARTER = float.fromhex("0x1.45f306dc9c883p-1")
-LARGEST_REST = 0.7854
-"""pi / 4 and a little; what is left of a number too large to reduce (beyond 2^50) is cut here, so sines stay sines."""
+LARGEST_REST, LARGEST_LOW = 0.7854, 1e-12
+"""pi / 4 and a little, and what may follow it. What is left of a number too large to reduce (beyond 2^50) is cut here,
+so that a sine stays between -1 and 1."""
 
 # (sin r - r) / r³ and (cos r - 1 + r² / 2) / r⁴, in r².
 SIN_SINGLE = coefficients("-0x1.555546p-3 0x1.11075cp-7 -0x1.994cc6p-13")  # error 3.6e-9 / r²
@@ -61,7 +62,7 @@ def _double(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     lost = fma(whole, HALF_PI[1], -product)
     high = first - product
     low = (first - high) - product - fma(whole, HALF_PI[2], lost)
-    high = _cut(high)
+    high, low = _cut(high), at_most(at_least(low, -LARGEST_LOW), LARGEST_LOW)
     z = high * high
     half = z * 0.5
     one = 1.0 - half

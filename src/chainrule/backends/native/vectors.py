@@ -19,6 +19,7 @@ BYTES = {"i8": 1, "i32": 4, "i64": 8, "float": 4, "double": 8}
 POSITIONS = "<16 x i64>"
 MASK = "<16 x i1>"
 LANE_NUMBERS = f"<{', '.join(f'i64 {k}' for k in range(LANES))}>"
+SMALL_LANE_NUMBERS = LANE_NUMBERS.replace("i64", "i32")
 ALL_LANES = "splat (i1 true)"
 
 
