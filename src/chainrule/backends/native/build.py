@@ -18,7 +18,7 @@ from chainrule.backends.native.runtime_code import FUNCTIONS, runtime_code
 from chainrule.errors import MissingDependencyError
 
 FORMAT = "1"
-"""Of how text becomes code here: raise it when `_Machine.compile` changes, so that older entries are strangers. Whatever
+"""Of how text becomes code here: raise it when `_Machine.compile` changes, so that older entries are strangers. What
 else a version of chainrule changes shows in the text, which is part of the key."""
 
 GEMM_FUNCTIONS = ("chainrule_gemm_float32", "chainrule_gemm_float64")
