@@ -12,7 +12,7 @@ import pytest
 
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.build import own_functions
+from chainrule.backends.native.build import gemm_function
 from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.errors import ArgumentError, MissingDependencyError
@@ -50,7 +50,7 @@ def laid_out(draw, batch, rows, columns, transposed, dtype):
 
 
 def multiplied(product: Gemm, dtype, *memories: np.ndarray, blocks=None) -> None:
-    function, params = own_functions()[gemm_name(np.dtype(dtype))], gemm_params(product)
+    function, params = gemm_function(np.dtype(dtype)), gemm_params(product)
     blocks = gemm_blocks(product) if blocks is None else blocks
     group = Group(tuple(Block((Task(function, params, *b),)) for b in blocks), 0.0)
     assert runtime.run(pack([group]), np.array([m.ctypes.data for m in memories], np.int64)) == 0

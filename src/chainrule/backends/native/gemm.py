@@ -24,10 +24,8 @@ PARAMETERS = (
 
 def gemm_name(dtype: np.dtype) -> str:
     """The task that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes columns."""
-    if dtype == np.float32:
-        return "chainrule_gemm_float32"
-    if dtype == np.float64:
-        return "chainrule_gemm_float64"
+    if dtype.name in _TYPES:
+        return f"chainrule_gemm_{dtype.name}"
     raise ArgumentError(f"matrix products are of float32 or float64, got {dtype}; cast both sides before")
 
 
@@ -111,11 +109,15 @@ def _cuts(length: int, parts: int, least: int) -> list[tuple[int, int]]:
     return [(a, min(a + each, length)) for a in range(0, length, each)]
 
 
-def gemm_code() -> str:
-    """IR of both functions of `gemm_name`, with the signature of every task."""
-    declaration = "\ndeclare i64 @llvm.smin.i64(i64, i64)\n"
-    products = _gemm("float32", "float", "chainrule_sgemm") + _gemm("float64", "double", "chainrule_dgemm")
-    return declaration + products + tiny_gemm_code()
+def gemm_code(dtype: np.dtype) -> str:
+    """IR of the function `gemm_name`, with the signature of every task."""
+    return _gemm(*_TYPES[dtype.name]) + tiny_gemm_code(dtype.name)
+
+
+_TYPES = {
+    "float32": ("float32", "float", "chainrule_sgemm"),
+    "float64": ("float64", "double", "chainrule_dgemm"),
+}
 
 
 def _gemm(dtype: str, scalar: str, routine: str) -> str:
@@ -124,6 +126,7 @@ def _gemm(dtype: str, scalar: str, routine: str) -> str:
         for i, name in enumerate(PARAMETERS)
     )
     return f"""
+declare i64 @llvm.smin.i64(i64, i64)
 declare void @{routine}(i32, i32, i32, i64, i64, i64, {scalar}, ptr, i64, ptr, i64, {scalar}, ptr, i64)
 
 define void @chainrule_gemm_{dtype}(ptr %slots, ptr %params, i64 %g0, i64 %g1, i64 %v0, i64 %v1) {{

@@ -13,13 +13,10 @@ DEEPEST = 64
 ROWS_AT_ONCE = 8
 
 
-def tiny_gemm_code() -> str:
-    """IR of tiny_gemm_float32 and tiny_gemm_float64: (left, its row stride, column stride, right, row stride, column
-    stride, result, row stride, rows, columns, k, whether it adds)."""
-    return _tiny_gemm("float32", "float", "f32") + _tiny_gemm("float64", "double", "f64")
-
-
-def _tiny_gemm(dtype: str, scalar: str, suffix: str) -> str:
+def tiny_gemm_code(dtype: str) -> str:
+    """IR of tiny_gemm_<dtype>(left, its row stride, column stride, right, row stride, column stride, result,
+    row stride, rows, columns, k, whether it adds)."""
+    scalar, suffix = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
     v, mask = f"<{LANES} x {scalar}>", f"<{LANES} x i1>"
     lanes = ", ".join(f"i64 {i}" for i in range(LANES))
     return f"""
