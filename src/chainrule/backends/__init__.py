@@ -1,1 +1,1 @@
-"""What turns a program into something that runs: one folder a backend."""
+"""What runs programs: one folder a backend, each knowing the program's vocabulary and nothing above it."""

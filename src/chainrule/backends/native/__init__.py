@@ -1,1 +1,1 @@
-"""Machine code by LLVM, matrix products by OpenBLAS, and the loop that walks a program on one or more threads."""
+"""The native backend: programs as machine code for this computer, by LLVM."""
