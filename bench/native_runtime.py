@@ -20,8 +20,8 @@ import numpy as np
 
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.build import own_functions
-from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.build import gemm_function
+from chainrule.backends.native.gemm import gemm_blocks, gemm_params
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.kernel import Gemm, Matrix
 from handwritten import LAG, NOTHING, address
@@ -85,7 +85,7 @@ def products(batch: int, *widths: int) -> tuple[list[Group], list[np.ndarray], f
         if layer:
             left, right = Matrix(errors[layer + 1], 0, o, 1), Matrix(weights[layer], 0, i, 1)
             steps.append(Gemm(batch, i, o, left, right, Matrix(errors[layer], 0, i, 1)))
-    function = own_functions()[gemm_name(np.dtype("f"))]
+    function = gemm_function(np.dtype("f"))
     groups = []
     for product in steps:
         params = gemm_params(product)

@@ -12,13 +12,25 @@ import pytest
 
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.build import own_functions
+from chainrule.backends.native.build import gemm_function
 from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.errors import ArgumentError, MissingDependencyError
 from chainrule.kernel import Gemm, Matrix
 
-SIZES = [(1, 1, 1), (1, 5, 3), (5, 1, 3), (3, 5, 1), (2, 16, 32), (33, 17, 65), (64, 130, 70), (300, 520, 40)]
+SIZES = [
+    (1, 1, 1),
+    (32, 16, 16),
+    (9, 33, 64),
+    (8, 16, 65),
+    (1, 5, 3),
+    (5, 1, 3),
+    (3, 5, 1),
+    (2, 16, 32),
+    (33, 17, 65),
+    (64, 130, 70),
+    (300, 520, 40),
+]
 
 
 def matrix(slot: int, array: np.ndarray, base: np.ndarray) -> Matrix:
@@ -38,7 +50,7 @@ def laid_out(draw, batch, rows, columns, transposed, dtype):
 
 
 def multiplied(product: Gemm, dtype, *memories: np.ndarray, blocks=None) -> None:
-    function, params = own_functions()[gemm_name(np.dtype(dtype))], gemm_params(product)
+    function, params = gemm_function(np.dtype(dtype)), gemm_params(product)
     blocks = gemm_blocks(product) if blocks is None else blocks
     group = Group(tuple(Block((Task(function, params, *b),)) for b in blocks), 0.0)
     assert runtime.run(pack([group]), np.array([m.ctypes.data for m in memories], np.int64)) == 0
@@ -123,6 +135,17 @@ def test_a_matrix_that_blas_cannot_read_in_place_is_refused(strides):
         gemm_params(Gemm(3, 3, 3, Matrix(0, 0, *strides), fine, fine))
     with pytest.raises(ArgumentError, match=r"the result matrix"):
         gemm_params(Gemm(3, 3, 3, fine, fine, Matrix(0, 0, *strides)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_tiny_product_has_the_same_bits_in_any_block_of_rows(dtype):
+    draw = np.random.default_rng(0)
+    a, b = draw.standard_normal((23, 11)).astype(dtype), draw.standard_normal((19, 11)).astype(dtype)
+    product = Gemm(23, 19, 11, Matrix(0, 0, 11, 1), Matrix(1, 0, 1, 11), Matrix(2, 0, 19, 1))
+    whole, split = np.empty((23, 19), dtype), np.empty((23, 19), dtype)
+    multiplied(product, dtype, a, b, whole, blocks=[(0, 23, 0, 19)])
+    multiplied(product, dtype, a, b, split, blocks=[(0, 3, 0, 19), (3, 22, 0, 5), (3, 22, 5, 19), (22, 23, 0, 19)])
+    assert whole.tobytes() == split.tobytes()
 
 
 def test_products_of_integers_are_refused():

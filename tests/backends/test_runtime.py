@@ -134,8 +134,8 @@ def test_every_block_runs_once_before_the_next_group_starts(threads):
 
 
 def test_results_have_the_same_bits_for_any_number_of_threads():
-    from chainrule.backends.native.build import own_functions
-    from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+    from chainrule.backends.native.build import gemm_function
+    from chainrule.backends.native.gemm import gemm_blocks, gemm_params
     from chainrule.kernel import Gemm, Matrix
 
     draw = np.random.default_rng(0)
@@ -143,7 +143,7 @@ def test_results_have_the_same_bits_for_any_number_of_threads():
     left, right = draw.standard_normal((m, k)).astype("f"), draw.standard_normal((k, n)).astype("f")
     result = np.empty((m, n), np.float32)
     product = Gemm(m, n, k, Matrix(0, 0, k, 1), Matrix(1, 0, n, 1), Matrix(2, 0, n, 1))
-    function, params = own_functions()[gemm_name(left.dtype)], gemm_params(product)
+    function, params = gemm_function(left.dtype), gemm_params(product)
     blocks = gemm_blocks(product)
     assert len(blocks) > 4
     table = pack([Group(tuple(Block((Task(function, params, *b),)) for b in blocks), ALWAYS_SHARED)])

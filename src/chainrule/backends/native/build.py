@@ -11,18 +11,17 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import numpy as np
+
 from chainrule.backends.native import cache
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.gemm import gemm_code
+from chainrule.backends.native.gemm import gemm_code, gemm_name
 from chainrule.backends.native.runtime_code import FUNCTIONS, runtime_code
 from chainrule.errors import MissingDependencyError
 
 FORMAT = "1"
-"""Of how text becomes code here: raise it when `_Machine.compile` changes, and every older entry is a stranger.
-
-Whatever else a version of chainrule changes shows in the text, which is part of the key."""
-
-GEMM_FUNCTIONS = ("chainrule_gemm_float32", "chainrule_gemm_float64")
+"""Of how text becomes code here: raise it when `_Machine.compile` changes, so that older entries are strangers. What
+else a version of chainrule changes shows in the text, which is part of the key."""
 
 
 class Code(Protocol):
@@ -58,13 +57,24 @@ def load(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, i
         return {key: _addresses[f"nest_{key}"] for key in wanted}
 
 
-def own_functions() -> dict[str, int]:
-    """Name -> address of the runtime's own functions: `runtime_code.FUNCTIONS` and `GEMM_FUNCTIONS`."""
-    names = FUNCTIONS + GEMM_FUNCTIONS
+def runtime_functions() -> dict[str, int]:
+    """Name -> address of `runtime_code.FUNCTIONS`."""
     with _lock:
         if FUNCTIONS[0] not in _addresses:
-            _addresses.update(_machine().link([_object(runtime_code() + gemm_code())], names))
-        return {name: _addresses[name] for name in names}
+            _addresses.update(_machine().link([_object(runtime_code())], FUNCTIONS))
+        return {name: _addresses[name] for name in FUNCTIONS}
+
+
+def gemm_function(dtype: np.dtype) -> int:
+    """Address of the task that multiplies matrices of ``dtype``; its params are `gemm.gemm_params`.
+
+    ArgumentError: dtype is neither float32 nor float64.
+    """
+    name = gemm_name(dtype)
+    with _lock:
+        if name not in _addresses:
+            _addresses.update(_machine().link([_object(gemm_code(dtype))], (name,)))
+        return _addresses[name]
 
 
 def _object(text: str) -> bytes:

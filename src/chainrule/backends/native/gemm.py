@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from chainrule.backends.native.tiny_gemm import DEEPEST, tiny_gemm_code
 from chainrule.errors import ArgumentError
 from chainrule.kernel import Gemm, Matrix
 
@@ -16,16 +17,15 @@ PARAMETERS = (
     "right_slot", "right_at", "right_column", "right_batch",
     "result_slot", "result_at", "result_row", "result_column", "result_batch",
     "m", "n", "k", "adds", "order", "left_form", "right_form", "left_step", "right_step", "result_step",
+    "tiny", "left_column", "right_row",
 )  # fmt: skip
 """What machine code reads, in order. Positions and strides are in elements."""
 
 
 def gemm_name(dtype: np.dtype) -> str:
     """The task that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes columns."""
-    if dtype == np.float32:
-        return "chainrule_gemm_float32"
-    if dtype == np.float64:
-        return "chainrule_gemm_float64"
+    if dtype.name in _TYPES:
+        return f"chainrule_gemm_{dtype.name}"
     raise ArgumentError(f"matrix products are of float32 or float64, got {dtype}; cast both sides before")
 
 
@@ -47,7 +47,15 @@ def gemm_params(gemm: Gemm) -> tuple[int, ...]:
         right.buffer, right.start, right.column, right.batch,
         result.buffer, result.start, result.row, result.column, result.batch,
         gemm.m, gemm.n, gemm.k, int(gemm.adds), order, left_form, right_form, left_step, right_step, result_step,
+        int(_is_tiny(gemm)), left.column, right.row,
     )  # fmt: skip
+
+
+def _is_tiny(gemm: Gemm) -> bool:
+    """Whether `tiny_gemm` is the faster one, as measured. OpenBLAS is good at a left matrix that is transposed."""
+    most = TINY if gemm.right.column == 1 else TINY_TURNED
+    work = gemm.m * gemm.n * gemm.k
+    return 0 < work <= most and gemm.k <= DEEPEST and gemm.result.column == 1 and gemm.left.column == 1
 
 
 def _reads_plain(matrix: Matrix, rows: int, columns: int) -> bool:
@@ -70,8 +78,10 @@ def _form(name: str, matrix: Matrix, rows: int, columns: int, order: int) -> tup
     )
 
 
-BLOCK_WORK = 1 << 19
-"""Multiplications that make a block worth handing to a thread: about 5 us of one core."""
+TINY, TINY_TURNED = 1 << 13, 1 << 15
+"""Multiplications up to which `tiny_gemm` takes less time than OpenBLAS: with the right matrix plain, or transposed."""
+BLOCK_WORK = 1 << 18
+"""Multiplications that make a block worth handing to a thread: about 3 us of one core."""
 MOST_PARTS = 16
 NARROWEST = 64
 """Columns or rows below which OpenBLAS' micro-kernels lose speed."""
@@ -99,10 +109,15 @@ def _cuts(length: int, parts: int, least: int) -> list[tuple[int, int]]:
     return [(a, min(a + each, length)) for a in range(0, length, each)]
 
 
-def gemm_code() -> str:
-    """IR of both functions of `gemm_name`, with the signature of every task."""
-    declaration = "\ndeclare i64 @llvm.smin.i64(i64, i64)\n"
-    return declaration + _gemm("float32", "float", "chainrule_sgemm") + _gemm("float64", "double", "chainrule_dgemm")
+def gemm_code(dtype: np.dtype) -> str:
+    """IR of the function `gemm_name`, with the signature of every task."""
+    return _gemm(*_TYPES[dtype.name]) + tiny_gemm_code(dtype.name)
+
+
+_TYPES = {
+    "float32": ("float32", "float", "chainrule_sgemm"),
+    "float64": ("float64", "double", "chainrule_dgemm"),
+}
 
 
 def _gemm(dtype: str, scalar: str, routine: str) -> str:
@@ -111,6 +126,7 @@ def _gemm(dtype: str, scalar: str, routine: str) -> str:
         for i, name in enumerate(PARAMETERS)
     )
     return f"""
+declare i64 @llvm.smin.i64(i64, i64)
 declare void @{routine}(i32, i32, i32, i64, i64, i64, {scalar}, ptr, i64, ptr, i64, {scalar}, ptr, i64)
 
 define void @chainrule_gemm_{dtype}(ptr %slots, ptr %params, i64 %g0, i64 %g1, i64 %v0, i64 %v1) {{
@@ -121,6 +137,7 @@ entry:
   %right_form32 = trunc i64 %right_form to i32
   %keep = icmp ne i64 %adds, 0
   %beta = select i1 %keep, {scalar} 1.0, {scalar} 0.0
+  %small = icmp ne i64 %tiny, 0
   %columns = sub i64 %v1, %v0
   %left_p = getelementptr ptr, ptr %slots, i64 %left_slot
   %left = load ptr, ptr %left_p
@@ -142,9 +159,9 @@ entries:
   %row0 = sub i64 %g0, %b0_rows
   br label %loop
 loop:                                             ; one batch entry's rows a turn
-  %g = phi i64 [%g0, %entries], [%g_next, %loop]
-  %b = phi i64 [%b0, %entries], [%b_next, %loop]
-  %row = phi i64 [%row0, %entries], [0, %loop]
+  %g = phi i64 [%g0, %entries], [%g_next, %next]
+  %b = phi i64 [%b0, %entries], [%b_next, %next]
+  %row = phi i64 [%row0, %entries], [0, %next]
   %left_here = sub i64 %m, %row
   %asked = sub i64 %g1, %g
   %rows = call i64 @llvm.smin.i64(i64 %left_here, i64 %asked)
@@ -161,9 +178,17 @@ loop:                                             ; one batch entry's rows a tur
   %c1 = add i64 %result_0, %cb
   %c2 = add i64 %c1, %cr
   %result_ptr = getelementptr {scalar}, ptr %result, i64 %c2
+  br i1 %small, label %own, label %blas
+own:
+  call void @tiny_gemm_{dtype}(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
+i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep)
+  br label %next
+blas:
   call void @{routine}(i32 %order32, i32 %left_form32, i32 %right_form32, i64 %rows, i64 %columns, i64 %k, \
 {scalar} 1.0, ptr %left_ptr, i64 %left_step, ptr %right_ptr, i64 %right_step, {scalar} %beta, ptr %result_ptr, \
 i64 %result_step)
+  br label %next
+next:
   %g_next = add i64 %g, %rows
   %b_next = add i64 %b, 1
   %more = icmp slt i64 %g_next, %g1

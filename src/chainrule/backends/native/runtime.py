@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.backends.native.build import own_functions
+from chainrule.backends.native.build import runtime_functions
 from chainrule.backends.native.table import Table
 from chainrule.errors import ArgumentError
 
@@ -99,7 +99,7 @@ class _Native:
     """The runtime's functions, callable. ctypes lets other Python threads run during a call."""
 
     def __init__(self) -> None:
-        at = own_functions()
+        at = runtime_functions()
         i64 = ctypes.c_int64
         self.worker = at["chainrule_worker"]
         self.run = ctypes.CFUNCTYPE(i64, ctypes.c_void_p)(at["chainrule_run"])
