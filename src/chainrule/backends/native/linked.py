@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.backends.native.build import load, own_functions
+from chainrule.backends.native.build import gemm_function, load
 from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
-from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.gemm import gemm_blocks, gemm_params
 from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
@@ -64,7 +64,7 @@ class NativeLinked:
 
 
 def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
-    addresses, own = load(codes.values(), definition), own_functions()
+    addresses = load(codes.values(), definition)
     entries: list[Group | Gate] = []
     total = 0.0
     for i, statement in enumerate(statements):
@@ -72,7 +72,7 @@ def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: 
             entries.append(Gate(statement.buffer))
             continue
         if isinstance(statement, Gemm):
-            function, params = own[gemm_name(buffers[statement.result.buffer].dtype)], gemm_params(statement)
+            function, params = gemm_function(buffers[statement.result.buffer].dtype), gemm_params(statement)
             cost, ranges = gemm_cost(statement), list(gemm_blocks(statement))
         else:
             function, params = addresses[codes[i].key], codes[i].params
