@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_bar_and_a_line_an_epoch(typed):
     assert "\x1b[?25l" in written and "━" in written  # the cursor is hidden while the bar moves
     assert written.count("\x1b[?25h") == 1  # and comes back
     for epoch in range(1, 4):
-        assert re.search(rf"epoch {epoch}/3  loss \d.*validation accuracy \d+\.\d %", written)
+        assert re.search(rf"epoch {epoch}/3  loss \d.*validation loss \d.*  accuracy \d+\.\d %", written)
 
 
 def test_predictions_at_a_terminal_are_a_short_table(typed):

@@ -252,9 +252,9 @@ class _Trainer:
         run.path = None if directory is None else directory.path
         updates = None if self.source.data is None else self.updates_an_epoch() * plan.epochs
         with progress_for(progress, plan.epochs, updates) as bar, self.interrupts:
-            for callback in plan.callbacks:
-                callback.on_start(run)
             try:
+                for callback in plan.callbacks:
+                    callback.on_start(run)
                 while self.position.epoch < plan.epochs and not self.stopped:
                     self._epoch(bar)
                     self._after_epoch(bar)
@@ -669,5 +669,11 @@ def _config(trainer: _Trainer, optimizer: Optimizer, options: StepOptions) -> Ru
 def _directory(run_dir: str | Path, resume: bool, config: RunConfig) -> RunDirectory:
     if not resume:
         return RunDirectory.create(run_dir, config)
-    refuse_other_settings(run_dir, RunDirectory.open(run_dir).config, config)
-    return RunDirectory.resume(run_dir)
+    before = RunDirectory.open(run_dir).status
+    directory = RunDirectory.resume(run_dir)
+    try:
+        refuse_other_settings(run_dir, directory.config, config)
+    except ArgumentError:
+        directory.end("failed" if before.state == "failed" else "interrupted", before.reason)
+        raise
+    return directory

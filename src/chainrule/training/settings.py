@@ -43,7 +43,7 @@ def _difference(name: str, then: Any, now: Any) -> str:
 
 
 def _other_network(then: dict[str, Any], now: dict[str, Any]) -> str:
-    before, after = then["tensors"], now["tensors"]
+    before, after = then.get("tensors", {}), now["tensors"]
     differing = [n for n in {**before, **after} if before.get(n) != after.get(n)]
     if differing:
         shapes = ", ".join(f"{n} {before.get(n, 'none')} -> {after.get(n, 'none')}" for n in differing[:8])
