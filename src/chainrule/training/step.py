@@ -261,6 +261,8 @@ class TrainingStep:
             raise self._explained(running.traced, batch, running, t)
         if running.updates:
             self.state.step += 1
+        elif not math.isfinite(running.losses[t]):
+            raise self._explained(running.traced, batch, running, t)
         return StepResult(running.losses[t].item(), running.norms[t].item())
 
     def many(
@@ -319,12 +321,14 @@ class TrainingStep:
     def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
         """Why the gate closed at entry ``t`` of the tables: the step once more, operation by operation."""
         given = dict(zip(batch_names(batch), batch, strict=True))
-        memory = {**running.memory, "key": running.tables["key"][t], **given}
+        # What the parts before left has been added to already; it was finite, or they would have said so.
+        earlier = {n: np.zeros_like(a) for n, a in running.memory.items() if n.startswith("gradient.")}
+        memory = {**running.memory, **earlier, "key": running.tables["key"][t], **given}
         own = traced.graph.inputs[: -len(traced.captured) or None]
         inputs = [memory[x.name] for x in own] + [x.value("a step") for x in traced.captured]
         running.forget()
-        loss, norm = (running.tables[n][t] for n in ("loss", "norm"))
-        if np.isfinite(loss) and np.isfinite(norm):
+        loss, norm = running.losses[t], running.norms[t]
+        if running.updates and np.isfinite(loss) and np.isfinite(norm):
             return NonFiniteError(
                 f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
                 f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
