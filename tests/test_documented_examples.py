@@ -2,12 +2,26 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import chainrule.ops  # noqa: F401 - declares the operations, so that they are there before the first page
+from chainrule.graph import OPERATIONS, PRIMITIVES
 from page import PageError, blocks, run_command, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """A page may set NumPy's print options and declare operations; the next page and other tests see none of it."""
+    declared = [(table, dict(table)) for table in (PRIMITIVES, OPERATIONS)]
+    with np.printoptions():
+        yield
+    for table, before in declared:
+        table.clear()
+        table.update(before)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

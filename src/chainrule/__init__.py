@@ -5,33 +5,53 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from chainrule.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from chainrule import data, nn, optim
-    from chainrule.autodiff import check_gradients, grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
-    from chainrule.compiler import compile
-    from chainrule.graph import Tensor, constant, no_grad, tensor
-    from chainrule.ops import (
-        binary_cross_entropy,
-        binary_cross_entropy_with_logits,
-        checkpoint,
-        cross_entropy,
-        elementwise,
-        huber,
-        mae,
-        manual_seed,
-        mse,
-        primitive,
-        scan,
-        stop_gradient,
-        where,
-    )
-    from chainrule.see import activations, gradients
-    from chainrule.training import Callback, EarlyStopping, Run, fit, step
+    # "as" tells type checkers that a name is passed on.
+    from chainrule import data as data
+    from chainrule import nn as nn
+    from chainrule import ops as ops
+    from chainrule import optim as optim
+    from chainrule.autodiff import check_gradients as check_gradients
+    from chainrule.autodiff import grad as grad
+    from chainrule.autodiff import hessian as hessian
+    from chainrule.autodiff import hvp as hvp
+    from chainrule.autodiff import jacobian as jacobian
+    from chainrule.autodiff import jvp as jvp
+    from chainrule.autodiff import value_and_grad as value_and_grad
+    from chainrule.autodiff import vjp as vjp
+    from chainrule.backends.native.runtime import set_threads as set_threads
+    from chainrule.backends.native.runtime import threads as threads
+    from chainrule.compiler import compile as compile
+    from chainrule.graph import Tensor as Tensor
+    from chainrule.graph import constant as constant
+    from chainrule.graph import no_grad as no_grad
+    from chainrule.graph import tensor as tensor
+    from chainrule.ops import binary_cross_entropy as binary_cross_entropy
+    from chainrule.ops import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+    from chainrule.ops import checkpoint as checkpoint
+    from chainrule.ops import cross_entropy as cross_entropy
+    from chainrule.ops import elementwise as elementwise
+    from chainrule.ops import huber as huber
+    from chainrule.ops import mae as mae
+    from chainrule.ops import manual_seed as manual_seed
+    from chainrule.ops import mse as mse
+    from chainrule.ops import primitive as primitive
+    from chainrule.ops import scan as scan
+    from chainrule.ops import stop_gradient as stop_gradient
+    from chainrule.ops import where as where
+    from chainrule.see import activations as activations
+    from chainrule.see.gradients import gradients as gradients
+    from chainrule.training import Callback as Callback
+    from chainrule.training import EarlyStopping as EarlyStopping
+    from chainrule.training import Run as Run
+    from chainrule.training.fit import fit as fit
+    from chainrule.training.step import step as step
 
 # Where each public name lives. Names are loaded when they are first used, so that ``import chainrule`` is fast.
 _HOMES = {
+    "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
     "chainrule.graph": "Tensor constant no_grad tensor",
@@ -54,6 +74,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        import_module("chainrule.ops")  # a tensor's operators are found among the declared operations
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from chainrule.errors import ArgumentError, BusyError, ChainruleWarning, CheckpointError
-from chainrule.record import Choice, RunConfig, RunDirectory, Step, durable, run_directory, run_name, save_checkpoint
+from chainrule.record import (
+    Choice,
+    RunConfig,
+    RunDirectory,
+    Step,
+    claim_directory,
+    durable,
+    run_directory,
+    run_name,
+    save_checkpoint,
+    unfinished_runs,
+)
 
 
 @pytest.fixture
@@ -41,6 +52,21 @@ def test_a_new_run_has_its_files_and_gives_back_its_configuration(run, config):
     assert run.best() is None
     save(run, 120)
     assert (run.path / "checkpoints" / "step-000000120.safetensors").is_file()
+
+
+def test_a_claimed_directory_is_empty_and_nobody_elses(tmp_path):
+    claimed = [claim_directory("digits", tmp_path) for _ in range(3)]
+    assert [path.name for path in claimed] == ["digits", "digits-2", "digits-3"]
+    assert all(list(path.iterdir()) == [] for path in claimed)
+
+
+def test_unfinished_runs_are_those_that_were_interrupted_the_latest_at_the_end(tmp_path, config):
+    for state in ("interrupted", "finished", "failed", "interrupted"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ChainruleWarning)
+            RunDirectory.create_named("digits", config, tmp_path).end(state)
+    assert [path.name for path in unfinished_runs("digits", tmp_path)] == ["digits", "digits-4"]
+    assert unfinished_runs("moons", tmp_path) == []
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------

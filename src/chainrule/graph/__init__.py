@@ -1,12 +1,14 @@
 """What the user meant: tensors, nodes, primitives, tracing, evaluation and the backward pass."""
 
 from chainrule.graph.apply import apply
+from chainrule.graph.check import check
 from chainrule.graph.context import context, holding, no_grad
 from chainrule.graph.draw import Draw
 from chainrule.graph.evaluate import evaluate, evaluator
 from chainrule.graph.graph import Graph, inline, nodes_between
 from chainrule.graph.namespace import NUMPY
 from chainrule.graph.primitive import OPERATIONS, PRIMITIVES, Primitive, operation
+from chainrule.graph.replace import Rule, replaced
 from chainrule.graph.source import shown, user_line
 from chainrule.graph.tensor import Node, Tensor, as_array, constant, tensor
 from chainrule.graph.trace import Traced, placeholder, trace, write
@@ -20,10 +22,12 @@ __all__ = [
     "Graph",
     "Node",
     "Primitive",
+    "Rule",
     "Tensor",
     "Traced",
     "apply",
     "as_array",
+    "check",
     "constant",
     "context",
     "evaluate",
@@ -36,6 +40,7 @@ __all__ = [
     "operation",
     "placeholder",
     "reason",
+    "replaced",
     "shown",
     "tensor",
     "trace",

@@ -19,14 +19,18 @@ class Context(threading.local):
     """The trace that is going on, if any."""
     origin: tuple[Node, tuple[str, ...]] | None = None
     """While a pullback runs: the forward node that it belongs to."""
+    replaces: Node | None = None
+    """While a graph is rewritten: the node that new nodes stand for, whose line in the user's file they take."""
     scope: str = ""
     """Qualified name of the module whose forward pass is running, such as ``encoder.0``."""
+    call: Any = None
+    """The forward pass of a module that is going on, if any; what it says is the business of ``nn``."""
     recording: bool = True
     """Whether eager operations on tensors that require gradients keep their nodes."""
     observer: Callable[[Any, Any], None] | None = None
     """Called with each module and what its forward pass gave."""
     key: Tensor | None = None
-    """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
+    """Random key of the step, [seed low, seed high, step, first row]; None: the next eager one."""
 
 
 context = Context()

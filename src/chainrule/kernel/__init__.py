@@ -14,6 +14,7 @@ from chainrule.kernel.program import (
     Store,
 )
 from chainrule.kernel.scalar import (
+    ARITY,
     Affine,
     Const,
     Gather,
@@ -30,6 +31,7 @@ from chainrule.kernel.scalar import (
 )
 
 __all__ = [
+    "ARITY",
     "Accumulate",
     "Affine",
     "Buffer",

@@ -21,6 +21,8 @@ class Buffer:
     role: str
     name: str = ""
     values: np.ndarray | None = None
+    offset: int = 0
+    """Of scratch: where in the arena it begins, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ class Nest:
         return any(s.adds and isinstance(s.at, Scalar) for s in self.stores())
 
     def stores(self) -> list[Store]:
-        found = []
+        found: list[Store] = []
         for loop in self.loops:
             found.extend(s for serial in loop.serial for s in serial.stores)
             found.extend(loop.stores)
         return found
 
     def accumulations(self) -> list[Accumulate]:
-        found = []
+        found: list[Accumulate] = []
         for loop in self.loops:
             found.extend(a for serial in loop.serial for a in serial.accumulates)
             found.extend(loop.accumulates)
@@ -169,6 +171,8 @@ class Program:
     statements: tuple[Statement, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    arena: int = 0
+    """Bytes of scratch that a run needs."""
 
     def __str__(self) -> str:
         from chainrule.kernel.text import program_text

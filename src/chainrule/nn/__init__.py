@@ -20,7 +20,7 @@ from chainrule.nn.activations import (
     Softsign,
     Tanh,
 )
-from chainrule.nn.containers import Residual, Sequential, description_of, sequential_of
+from chainrule.nn.containers import ModuleList, Residual, Sequential, description_of, sequential_of
 from chainrule.nn.initialisers import (
     Constant,
     Initialiser,
@@ -67,6 +67,7 @@ __all__ = [
     "MSELoss",
     "Mish",
     "Module",
+    "ModuleList",
     "Normal",
     "Ones",
     "Orthogonal",

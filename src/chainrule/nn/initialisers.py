@@ -118,6 +118,10 @@ class TruncatedNormal(Initialiser):
     a: float = -2.0
     b: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not (self.std > 0 and self.a < self.b):
+            raise ArgumentError(f"TruncatedNormal: needs std > 0 and a < b, got {self}")
+
     def draw(self, shape: tuple[int, ...], seed: int, stream: int) -> np.ndarray:
         with no_grad():
             u = uniform(shape, key=key(seed), stream=stream, dtype="float64").numpy()
@@ -153,6 +157,9 @@ class Xavier(Initialiser):
     distribution: str = "uniform"
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        _check_distribution("Xavier", self.distribution)
+
     def draw(self, shape: tuple[int, ...], seed: int, stream: int) -> np.ndarray:
         std = self.gain * math.sqrt(2.0 / sum(fans(shape)))
         return _drawn(self.distribution, shape, std, seed, stream)
@@ -177,6 +184,7 @@ class Kaiming(Initialiser):
 
     def __post_init__(self) -> None:
         gain(self.nonlinearity, self.a)
+        _check_distribution("Kaiming", self.distribution)
         if self.mode not in ("fan_in", "fan_out"):
             raise ArgumentError(f"Kaiming: mode is 'fan_in' or 'fan_out', got {self.mode!r}")
 
@@ -196,6 +204,9 @@ class LeCun(Initialiser):
 
     distribution: str = "uniform"
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_distribution("LeCun", self.distribution)
 
     def draw(self, shape: tuple[int, ...], seed: int, stream: int) -> np.ndarray:
         return _drawn(self.distribution, shape, math.sqrt(1.0 / max(fans(shape)[0], 1)), seed, stream)
@@ -240,14 +251,23 @@ class Orthogonal(Initialiser):
 def _drawn(distribution: str, shape: tuple[int, ...], std: float, seed: int, stream: int) -> np.ndarray:
     if distribution == "normal":
         return _normal(shape, std, seed, stream)
-    if distribution == "uniform":
-        return _uniform(shape, math.sqrt(3.0) * std, seed, stream)
-    raise ArgumentError(f"a distribution is 'uniform' or 'normal', got {distribution!r}")
+    return _uniform(shape, math.sqrt(3.0) * std, seed, stream)
+
+
+def _check_distribution(name: str, distribution: str) -> None:
+    if distribution not in ("uniform", "normal"):
+        raise ArgumentError(f"{name}: distribution is 'uniform' or 'normal', got {distribution!r}")
 
 
 def _spread(name: str, distribution: str, std: float, reason: str) -> str:
     size = f"±{math.sqrt(3.0) * std:.3g}" if distribution == "uniform" else f"deviation {std:.3g}"
     return f"{name} {size}{': ' + reason if reason else ''}"
+
+
+INITIALISERS: dict[str, type[Initialiser]] = {
+    kind.__name__: kind for kind in (Constant, Uniform, Normal, TruncatedNormal, Xavier, Kaiming, LeCun, Orthogonal)
+}
+"""Every initialiser of this package, by name."""
 
 
 def torch_weight() -> Kaiming:

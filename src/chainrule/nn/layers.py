@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import numpy as np
 
 from chainrule.errors import ArgumentError, ShapeError
-from chainrule.graph import Tensor, context, write
+from chainrule.graph import Tensor, write
 from chainrule.nn.initialisers import Initialiser, Ones, TorchBias, Zeros, by_activation, torch_weight
 from chainrule.nn.module import Buffer, Module, Parameter
 from chainrule.ops import batch_norm, dropout_mask, flatten, layer_norm, linear, reshape, sqrt, stop_gradient
@@ -23,7 +22,10 @@ def positive(layer: str, name: str, value: Any) -> int:
 
 
 class Identity(Module):
-    """y = x."""
+    """y = x, of any shape."""
+
+    def settle(self, following: str) -> str:
+        return following
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -33,7 +35,16 @@ class Linear(Module):
     """y = x Wᵀ + b.   x: [..., in_features] -> y: [..., out_features]; weight [out, in], bias [out].
 
     init: "auto" (Kaiming or Xavier by the activation that follows; bias 0), "torch" (PyTorch's own), or an initialiser
-    for the weight.
+    for the weight. What follows is looked up through dropout, normalisation, Flatten and nested Sequentials; in a
+    module of your own, it is the next activation among the attributes in the order in which they were set.
+
+    >>> from chainrule import nn
+    >>> layer = nn.Linear(2, 1, init=nn.Constant(0.5))
+    >>> layer
+    Linear(in_features=2, out_features=1, bias=True)    # weight: all 0.5; bias: all 0
+    3 parameters
+    >>> layer([[1.0, 3.0], [2.0, 0.0]]).tolist()
+    [[2.0], [1.0]]
     """
 
     def __init__(
@@ -50,9 +61,10 @@ class Linear(Module):
         first = TorchBias(self.in_features) if init == "torch" else Zeros()
         self.bias = Parameter((self.out_features,), first) if bias else None
 
-    def settle(self, following: str) -> None:
-        if self.init == "auto" and following:
+    def settle(self, following: str) -> str:
+        if self.init == "auto":
             self.weight.initialiser = by_activation(following)
+        return ""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
@@ -62,31 +74,42 @@ class Linear(Module):
 
 
 class Dropout(Module):
-    """In training, each element becomes 0 with probability ``p``, the others grow by 1/(1 - p).
+    """y = x m / (1 - p), m being 0 with probability ``p``, else 1; in evaluation mode y = x.   y has x's shape.
 
-    Srivastava et al. 2014. The draws are numbered by step, row and feature, so a run can be replayed from any step.
+    Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014. The draws are numbered by step, row and feature, so
+    that a run can be replayed from any step.
+
+    >>> from chainrule import nn, ops
+    >>> ops.manual_seed(0)
+    >>> drop = nn.Dropout(0.5)
+    >>> drop([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]).tolist()
+    [[0.0, 0.0, 0.0], [2.0, 2.0, 2.0], [2.0, 0.0, 2.0]]
+    >>> drop.eval()([[1.0, 1.0]]).tolist()
+    [[1.0, 1.0]]
     """
+
+    draws = True
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
             raise ArgumentError(f"Dropout: p is a probability between 0 and 1, got {p!r}")
         self.p = float(p)
-        object.__setattr__(self, "stream", None)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if self.stream is None:
-            object.__setattr__(self, "stream", zlib.crc32((context.scope + "/dropout").encode()))
-        return x * dropout_mask(x, self.p, present_key(), self.stream)
+        return x * dropout_mask(x, self.p, present_key(), self.next_stream())
+
+    def settle(self, following: str) -> str:
+        return following
 
     def options(self) -> dict[str, Any]:
         return {"p": self.p}
 
 
 class Flatten(Module):
-    """Axes ``start_dim`` to ``end_dim`` made one: [rows, ...] -> [rows, features]."""
+    """y = x with the axes ``start_dim`` to ``end_dim`` made one, by default [rows, ...] -> [rows, features]."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -95,15 +118,28 @@ class Flatten(Module):
     def forward(self, x: Tensor) -> Tensor:
         return flatten(x, self.start_dim, self.end_dim)
 
+    def settle(self, following: str) -> str:
+        return following
+
     def options(self) -> dict[str, Any]:
         return {"start_dim": self.start_dim, "end_dim": self.end_dim}
 
 
 class BatchNorm1d(Module):
-    """Each feature with mean 0 and variance 1 over the batch, then scaled and shifted (Ioffe & Szegedy 2015).
+    """y = (x - mean) / √(var + eps) · w + b, mean and variance of each feature over the batch (Ioffe & Szegedy 2015).
 
-    x: [rows, features] or [rows, features, length]. In evaluation the running mean and variance are used; they move by
-    ``momentum`` (None: the plain average over all batches), the variance with n - 1, as PyTorch.
+    x: [rows, features] or [rows, features, length] -> y: the same shape; w and b: [features]. In evaluation the running
+    mean and variance are used; they move by ``momentum`` (None: the plain average over all batches), the variance with
+    n - 1, as PyTorch. A batch of one value a feature has no variance: ShapeError.
+
+    >>> from chainrule import nn
+    >>> norm = nn.BatchNorm1d(2)
+    >>> norm([[1.0, 10.0], [3.0, 30.0]]).numpy().round(3).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    >>> norm.running_mean.numpy(), norm.running_var.numpy()
+    (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
+    >>> norm.eval()([[0.2, 2.0]]).tolist()
+    [[0.0, 0.0]]
     """
 
     def __init__(
@@ -135,7 +171,7 @@ class BatchNorm1d(Module):
             scale = weight / sqrt(self.running_var + self.eps)
             return x * reshape(scale, wide) + reshape(bias - self.running_mean * scale, wide)
         values_per_feature = x.size // self.num_features
-        if self.training and values_per_feature < 2:
+        if values_per_feature == 1 or (self.training and values_per_feature == 0):
             raise ShapeError(
                 "BatchNorm1d: a batch of one value a feature has no variance to train with: use a larger batch_size, "
                 "drop_last=True, or LayerNorm"
@@ -147,9 +183,14 @@ class BatchNorm1d(Module):
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         write(self.num_batches_tracked, self.num_batches_tracked + 1)
-        share = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
+        # The count as a float of the statistics' width: integers divide as float32.
+        count = self.num_batches_tracked.astype(self.running_mean.dtype)
+        share = 1.0 / count if self.momentum is None else self.momentum
         for running, now in ((self.running_mean, mean), (self.running_var, variance)):
             write(running, (running * (1 - share) + now * share).astype(running.dtype))
+
+    def settle(self, following: str) -> str:
+        return following
 
     def options(self) -> dict[str, Any]:
         return {
@@ -159,7 +200,11 @@ class BatchNorm1d(Module):
 
 
 class LayerNorm(Module):
-    """Each row with mean 0 and variance 1 over its last axes, then scaled and shifted (Ba, Kiros & Hinton 2016)."""
+    """y = (x - mean) / √(var + eps) · w + b, mean and variance of each row over its last axes.
+
+    x: [..., *normalized_shape] -> y: the same shape; w and b: ``normalized_shape`` (Ba, Kiros & Hinton 2016, equation
+    4). A row does not depend on the others, so training and evaluation are the same.
+    """
 
     def __init__(
         self,
@@ -179,6 +224,9 @@ class LayerNorm(Module):
         weight = np.ones(self.normalized_shape, x.dtype) if self.weight is None else self.weight
         bias = np.zeros(self.normalized_shape, x.dtype) if self.bias is None else self.bias
         return layer_norm(x, weight, bias, eps=self.eps)
+
+    def settle(self, following: str) -> str:
+        return following
 
     def options(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,14 @@ if TYPE_CHECKING:
     from chainrule.record.checkpoint import load_checkpoint, load_header, save_checkpoint
     from chainrule.record.compare import Difference, first_difference
     from chainrule.record.config import Choice, RunConfig
-    from chainrule.record.run_directory import Checkpoint, RunDirectory, Status, run_name
+    from chainrule.record.run_directory import (
+        Checkpoint,
+        RunDirectory,
+        Status,
+        claim_directory,
+        run_name,
+        unfinished_runs,
+    )
     from chainrule.record.store import Epoch, Measurement, Note, Record, Step
     from chainrule.record.trace import LayerTrace, NetworkTrace
 
@@ -25,11 +32,13 @@ __all__ = [
     "RunDirectory",
     "Status",
     "Step",
+    "claim_directory",
     "first_difference",
     "load_checkpoint",
     "load_header",
     "run_name",
     "save_checkpoint",
+    "unfinished_runs",
 ]
 
 # numpy, sqlite3, msgspec and safetensors load with the first name that needs them, so that importing chainrule is fast.
@@ -37,7 +46,7 @@ HOMES = {
     "checkpoint": ("load_checkpoint", "load_header", "save_checkpoint"),
     "compare": ("Difference", "first_difference"),
     "config": ("Choice", "RunConfig"),
-    "run_directory": ("Checkpoint", "RunDirectory", "Status", "run_name"),
+    "run_directory": ("Checkpoint", "RunDirectory", "Status", "claim_directory", "run_name", "unfinished_runs"),
     "store": ("Epoch", "Measurement", "Note", "Record", "Step"),
     "trace": ("LayerTrace", "NetworkTrace"),
 }

@@ -22,7 +22,8 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What `fit` was asked. Plain data only; names come from chainrule's closed lists and are never looked up as code.
 
-    source: where the rows came from, as the user gave it; target: the column that is predicted, if there is a choice.
+    source: where the rows came from, as the user gave it; rows: of the training
+    part; target: the column that is predicted, if there is a choice.
     architecture: the network as data. validation: what was held out, and how.
     accumulate: mini-batches an update. versions: of chainrule, Python and numpy.
     """
@@ -34,17 +35,20 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     epochs: Positive
     batch_size: Positive
     seed: int
+    rows: int | None = None
     target: str | None = None
     learning_rate_schedule: Choice = Choice("constant")
     shuffle: bool = True
     dtype: Literal["float32", "float64"] = "float32"
-    backend: str = "reference"
+    backend: str = "native"
     drop_last: bool = False
     accumulate: Positive = 1
     clip_norm: float | None = None
     clip_value: float | None = None
     l1: float = 0.0
     l2: float = 0.0
+    early_stopping: dict[str, Any] = {}
+    on_nan: Literal["stop", "skip"] = "stop"
     validation: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

@@ -19,7 +19,7 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -104,21 +104,7 @@ class RunDirectory:
         source: what the user gave, a path or a name; see `run_name`.
         ChainruleWarning: an unfinished run of that name is there; it is named with the line that resumes it.
         """
-        parent, name = Path(parent), run_name(source)
-        unfinished: list[Path] = []
-        for number in itertools.count(1):
-            path = parent / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                if _can_resume(path):
-                    unfinished.append(path)
-            except OSError as error:
-                raise ArgumentError(_cannot_make(path, error)) from error
-        if unfinished:
-            warnings.warn(f"{_resume_line(unfinished[-1])}. This run goes to {path}.", ChainruleWarning, stacklevel=2)
-        return cls.create(path, config)
+        return cls.create(claim_directory(source, parent), config)
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str]) -> "RunDirectory":
@@ -155,10 +141,16 @@ class RunDirectory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._lock is None:
             self.close()
-        elif kind is not None and issubclass(kind, Exception):
-            self.end("failed", f"{kind.__name__}: {error}")
-        else:
-            self.end("interrupted", "" if kind is None else kind.__name__)
+            return
+        try:
+            if kind is not None and issubclass(kind, Exception):
+                self.end("failed", f"{kind.__name__}: {error}")
+            else:
+                self.end("interrupted", "" if kind is None else kind.__name__)
+        except CheckpointError as refused:
+            if error is None:
+                raise
+            error.add_note(str(refused))  # what ended the block matters more than that its end could not be written
 
     def end(self, state: Ending, reason: str = "") -> None:
         """Say how the run ended, and let go of it."""
@@ -331,6 +323,37 @@ class RunDirectory:
     def _refuse_reader(self) -> None:
         if self._lock is None:
             raise ArgumentError(f"run {str(self.path)!r} is open for reading. Use RunDirectory.resume to write")
+
+
+def claim_directory(source: str, parent: str | os.PathLike[str] = "runs") -> Path:
+    """Make ``parent/<source>``, or ``-2``, ``-3`` behind it, empty: the first that is free is the caller's alone.
+
+    ChainruleWarning: an unfinished run of that name is there; it is named with the line that resumes it.
+    """
+    unfinished: list[Path] = []
+    for path in _numbered(source, parent):
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if _can_resume(path):
+                unfinished.append(path)
+        except OSError as error:
+            raise ArgumentError(_cannot_make(path, error)) from error
+    if unfinished:
+        warnings.warn(f"{_resume_line(unfinished[-1])}. This run goes to {path}.", ChainruleWarning, stacklevel=3)
+    return path
+
+
+def unfinished_runs(source: str, parent: str | os.PathLike[str] = "runs") -> list[Path]:
+    """The interrupted runs of a source under ``parent``, the one that was started last at the end."""
+    there = itertools.takewhile(lambda path: path.is_dir(), _numbered(source, parent))
+    return [path for path in there if _can_resume(path)]
+
+
+def _numbered(source: str, parent: str | os.PathLike[str]) -> Iterator[Path]:
+    name = run_name(source)
+    return (Path(parent) / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
 
 
 def run_name(source: str) -> str:

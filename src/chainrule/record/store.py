@@ -179,8 +179,11 @@ class Record:
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def truncate_after(self, step: int) -> int:
+    def truncate_after(self, step: int, epoch: int | None = None) -> int:
         """Remove what came after `step`, and count the steps removed.
+
+        epoch: the last that was closed. A checkpoint can lie between an epoch's last update and its metrics, which then
+               have the checkpoint's step and are made again.
 
         Called with the step of the checkpoint from which training goes on: what follows is made again, and the record
         then has each step exactly once.
@@ -188,6 +191,8 @@ class Record:
         with self._transaction():
             for table in ("epochs", "layers", "notes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (int(step),))
+            if epoch is not None:
+                self._connection.execute("DELETE FROM epochs WHERE epoch > ?", (int(epoch),))
             return self._connection.execute("DELETE FROM steps WHERE step > ?", (int(step),)).rowcount
 
     # ---- reading ----------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from chainrule.graph import (
     trace,
     vjp,
 )
+from chainrule.graph.trace import Trace
 from chainrule.nn import BatchNorm1d, Module
 from chainrule.ops import LOSSES, key
 from chainrule.spec import TensorSpec
@@ -46,18 +48,18 @@ def gradients(
 
     wrt:        "parameters": every trainable parameter under its ``state_dict`` name; "inputs": also ``x``.
     per_sample: each array gets a leading axis of rows, whose entries add up to the gradient: what each sample
-                contributes to it. The loss must be a mean over rows, and no layer may mix rows.
+                contributes to it (``x`` has that axis already). The loss must be a mean over rows, and no layer may
+                mix rows.
 
     A parameter that the loss does not depend on gets zeros, and ``reasons`` of the result says why.
     """
-    function = LOSSES.get(loss) if isinstance(loss, str) else loss
-    if function is None:
-        raise ArgumentError(
-            f"no loss is called {loss!r}: use {', '.join(LOSSES)}, or a function of (prediction, target)"
-        )
+    function = _function(loss)
+    _require_module(net, "gradients")
     if wrt not in ("parameters", "inputs"):
         raise ArgumentError(f"wrt is 'parameters' or 'inputs', got {wrt!r}")
     inputs, targets = _rows(net, x), _truth(y)
+    if wrt == "inputs":
+        inputs = inputs.astype(net.dtype, copy=False)  # only a number that can vary a little has a gradient
     if not per_sample:
         return _gradients(net, function, inputs, targets, wrt)
     if inputs.shape[:1] != targets.shape[:1]:
@@ -66,10 +68,45 @@ def gradients(
     if mixing:
         raise ArgumentError(f"layer {mixing[0]!r} mixes the rows of a batch, so no sample has a part of its own: call "
                             "net.eval() first")  # fmt: skip
+    if len(inputs) == 0:
+        raise ShapeError("per_sample needs rows, got none")
     rows = [_gradients(net, function, inputs[i : i + 1], targets[i : i + 1], wrt) for i in range(len(inputs))]
-    n = max(len(rows), 1)
-    stacked = {k: np.stack([g[k] for _, g in rows]) / n for k in rows[0][1]} if rows else {}
-    return sum(v for v, _ in rows) / n, Gradients(stacked, rows[0][1].reasons if rows else {})
+    n, mean = len(rows), sum(v for v, _ in rows) / len(rows)
+    whole = _gradients(net, function, inputs, targets, wrt)[0]
+    if abs(mean - whole) > TOLERANCE * max(abs(mean), abs(whole)):
+        raise ArgumentError(
+            f"the losses of the single rows average to {mean:.6g}, and the loss of the batch is {whole:.6g}: "
+            "per_sample needs a loss that is a mean over rows, and layers that treat each row alone: call net.eval() "
+            "for dropout"
+        )
+    return mean, Gradients(_by_row(rows, n, wrt), rows[0][1].reasons)
+
+
+TOLERANCE = 1e-4
+"""Relative; far above the rounding of float32, far below what another reduction or a random mask changes."""
+
+
+def _by_row(rows: list[tuple[float, Gradients]], n: int, wrt: str) -> dict[str, np.ndarray]:
+    """What each row contributes; a row of x has its own entry already, and the others contribute nothing to it."""
+    stacked = {k: np.stack([g[k] for _, g in rows]) / n for k in rows[0][1] if k != "x"}
+    return stacked | ({"x": np.concatenate([g["x"] for _, g in rows]) / n} if wrt == "inputs" else {})
+
+
+def _function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        near = difflib.get_close_matches(str(loss), LOSSES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ArgumentError(
+            f"no loss is called {loss!r}{hint}: use {', '.join(LOSSES)}, or a function of (prediction, target)"
+        )
+    return LOSSES[loss]
+
+
+def _require_module(net: Any, what: str) -> None:
+    if not isinstance(net, Module):
+        raise ArgumentError(f"{what} takes a chainrule.nn.Module first, got {type(net).__name__}")
 
 
 def _rows(net: Module, x: Any) -> np.ndarray:
@@ -90,7 +127,7 @@ def _gradients(
 
     def passes(x: Tensor, y: Tensor) -> list[Tensor]:
         value = loss(net(x), y)
-        sources = [context.trace.seen(p) for p in trainable] + ([x] if wrt == "inputs" else [])
+        sources = [cast(Trace, context.trace).seen(p) for p in trainable] + ([x] if wrt == "inputs" else [])
         labels = [names[id(p)] for p in trainable] + (["x"] if wrt == "inputs" else [])
         pulled = vjp([value], [ones_cotangent(value)], sources)
         found.extend((n, None if g is not None else reason([value], s))
@@ -112,6 +149,7 @@ def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
 
     Layers that hold other layers are left out; one that is used twice is listed at its last use.
     """
+    _require_module(net, "activations")
     found: dict[str, np.ndarray] = {}
     leaves = {id(m): n for n, m in net.named_modules() if not list(m.children())}
 
@@ -119,6 +157,11 @@ def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
         if id(module) in leaves and isinstance(output, Tensor):
             found[leaves[id(module)]] = output.value("activations()").copy()
 
-    with holding(observer=keep), no_grad():
-        net(x)
+    buffers = [(b, b.array.copy()) for b in net.buffers()]
+    try:
+        with holding(observer=keep), no_grad():
+            net(x)
+    finally:
+        for buffer, before in buffers:  # looking moves no running statistics
+            buffer.array[...] = before
     return {name: found[name] for name in leaves.values() if name in found}

@@ -41,6 +41,8 @@ def as_callbacks(given: Any) -> tuple[Callback, ...]:
     """Callbacks from Callback objects and plain functions of (run, epoch, metrics)."""
     found = []
     for entry in given if isinstance(given, (list, tuple)) else [given] if given is not None else []:
+        if isinstance(entry, type):
+            raise ArgumentError(f"a callback is an object: write {entry.__name__}(...), not the class {entry.__name__}")
         if not isinstance(entry, Callback) and not callable(entry):
             raise ArgumentError(f"a callback is a Callback or a function of (run, epoch, metrics), got {entry!r}")
         found.append(entry if isinstance(entry, Callback) else _OfFunction(entry))

@@ -13,7 +13,10 @@ from chainrule.nn import Module
 
 
 class Evaluation:
-    """Evaluates one network with one loss, compiled once for each batch size."""
+    """Evaluates one network with one loss, compiled once for each batch size.
+
+    The mean is over rows, so that it does not depend on the batch size (for losses that are means over rows).
+    """
 
     def __init__(self, net: Module, loss: Callable[..., Tensor], backend: str) -> None:
         self.net = net

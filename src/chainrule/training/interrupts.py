@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -13,33 +15,45 @@ class Terminated(KeyboardInterrupt):
 
 
 class Interrupts:
-    """While entered, signals only leave a mark, which ``check`` turns into an exception between two steps.
+    """While entered, a signal raises only where nothing is half done.
 
-    A second Ctrl-C raises at once. Outside the main thread, where Python delivers no signals, nothing changes.
+    Within ``finishing()`` it waits for the end of the block. Elsewhere (a callback, validation, waiting for a batch) it
+    raises at once, and so does a second signal anywhere. Handlers of the user's own are left alone; outside the main
+    thread, where Python delivers no signals, nothing changes.
     """
 
     def __init__(self) -> None:
-        self.asked: type[KeyboardInterrupt] | None = None
+        self._asked: type[KeyboardInterrupt] | None = None
+        self._waiting = self._finishing = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if number == signal.SIGTERM or handler is signal.default_int_handler:
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+                if signal.getsignal(number) == usual:
                     self._before[number] = signal.signal(number, self._mark)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler)
 
     def _mark(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
-            raise self.asked
-        self.asked = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        again = self._asked is not None
+        self._asked = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if again or not self._finishing:
+            raise self._asked
+        self._waiting = True
 
-    def check(self) -> None:
-        """Raise what was asked for, if anything was."""
-        if self.asked is not None:
-            raise self.asked
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """A block that a first signal does not break; it raises at the end of the outermost one."""
+        outermost, self._finishing = not self._finishing, True
+        try:
+            yield
+        finally:
+            if outermost:
+                self._finishing = False
+        if outermost and self._waiting and self._asked is not None:
+            self._waiting = False
+            raise self._asked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +13,14 @@ from chainrule.errors import ArgumentError
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
-def classes_of(prediction: np.ndarray) -> np.ndarray:
-    """The predicted class of each row: the largest output, or for one output whether it is positive (a logit)."""
+def classes_of(prediction: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """The predicted class of each row: the largest output, or for one output whether it exceeds ``threshold``.
+
+    threshold: 0 for a logit, 0.5 for a probability.
+    """
     if prediction.ndim > 1 and prediction.shape[1] > 1:
         return prediction.argmax(axis=1)
-    return (prediction.reshape(len(prediction)) > 0).astype(np.int64)
+    return (prediction.reshape(len(prediction)) > threshold).astype(np.int64)
 
 
 def truth_classes(truth: np.ndarray) -> np.ndarray:
@@ -28,6 +33,15 @@ def truth_classes(truth: np.ndarray) -> np.ndarray:
 def accuracy(prediction: np.ndarray, truth: np.ndarray) -> float:
     """The share of rows whose class is right."""
     return float((classes_of(prediction) == truth_classes(truth)).mean())
+
+
+def of_binary(metric: Metric, threshold: float) -> Metric:
+    """``metric`` of classes, for outputs of which each is an own yes or no: those above ``threshold`` are yes."""
+
+    def each(prediction: np.ndarray, truth: np.ndarray) -> float:
+        return metric(np.where(prediction > threshold, 1.0, -1.0).reshape(-1, 1), truth.reshape(-1, 1))
+
+    return each
 
 
 def top_k(k: int) -> Metric:
@@ -83,12 +97,39 @@ def metric_named(name: str) -> Metric:
     if name.startswith("top") and name[3:].isdigit() and int(name[3:]) > 0:
         return top_k(int(name[3:]))
     if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ArgumentError(
-            f"no metric is called {name!r}: use {', '.join(METRICS)}, or a function of (prediction, truth)"
+            f"no metric is called {name!r}{hint}: use {', '.join(METRICS)}, or a function of (prediction, truth)"
         )
     return METRICS[name]
 
 
-def default_metrics(task: str) -> tuple[str, ...]:
-    """What is measured unless something else is asked for."""
-    return ("rmse", "r2") if task == "regression" else ("accuracy",)
+def metrics_of(given: Any, loss: str, task: str | None) -> dict[str, Metric]:
+    """The metrics that ``fit`` was asked for, by name; by default what suits the task.
+
+    task: of the targets; None: batches of a stream, of which nothing is known.
+    """
+    binary = loss.startswith("binary_cross_entropy")
+    if given is None:
+        given = "accuracy" if binary or loss == "cross_entropy" else ("rmse", "r2") if task == "regression" else ()
+        given = "accuracy" if not given and task in ("classification", "probabilities") else given
+    found: dict[str, Metric] = {}
+    for entry in [given] if isinstance(given, str) or callable(given) else list(given):
+        if not isinstance(entry, str) and not callable(entry):
+            raise ArgumentError(f"a metric is a name or a function of (prediction, truth), got {entry!r}")
+        name = entry if isinstance(entry, str) else getattr(entry, "__name__", type(entry).__name__)
+        if name in found or name in ("loss", "learning_rate"):
+            raise ArgumentError(
+                f"a metric cannot be called {name!r}, which is in the history already: rename the function"
+            )
+        metric = metric_named(entry) if isinstance(entry, str) else entry
+        if binary and entry in ("accuracy", "f1"):
+            metric = of_binary(metric, threshold_of(loss))
+        found[name] = metric
+    return found
+
+
+def threshold_of(loss: str) -> float:
+    """The output above which a network with this loss and one output says yes."""
+    return 0.5 if loss == "binary_cross_entropy" else 0.0

@@ -16,8 +16,10 @@ def explain_nonfinite(graph: Graph, inputs: list[np.ndarray], step: int, what: s
         if _bad(array):
             rows = _bad_rows(array)
             where = f" in rows {rows}" if x.name in ("x", "y") else ""
-            return NonFiniteError(f"step {step}: {x.name or 'an input'} holds NaN or infinity{where} before the step; the "
-                                  "weights were left as they were: clean the data, or go back to a checkpoint")  # fmt: skip
+            return NonFiniteError(
+                f"step {step}: {x.name or 'an input'} holds NaN or infinity{where} before the step; the weights were "
+                "left as they were: clean the data, or go back to a checkpoint"
+            )
     values: dict[Any, Any] = {x.key: a for x, a in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes():
         arguments = [values.get(x.key, x.array) for x in node.inputs]

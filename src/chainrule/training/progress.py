@@ -52,14 +52,15 @@ class Bar:
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        self.epochs, self.rows, self.last_rate, self.shown = epochs, 0, "", 0.0
+        self.epochs, self.rows, self.shown = epochs, 0, 0.0
+        self.done, self.loss, self.known = 0, "", updates is not None
         self.console = Console()
         self.bar = RichProgress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[share]}"),
             TextColumn("{task.fields[loss]}"), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
             console=self.console, transient=True, refresh_per_second=10,
         )  # fmt: skip
-        self.task = self.bar.add_task(f"epoch 1/{epochs}", total=updates, loss="", rate="")
+        self.task = self.bar.add_task(f"epoch 1/{epochs}", total=updates, loss="", rate="", share="")
         self.started = time.perf_counter()
 
     def __enter__(self) -> Bar:
@@ -71,26 +72,49 @@ class Bar:
 
     def step(self, epoch: int, done: int, loss: float, rows: int) -> None:
         self.rows += rows
+        self.done, self.loss = done, f"loss {loss:.4f}"
         now = time.perf_counter()
-        if now - self.shown < 0.1:
-            return
-        self.shown = now
-        rate = self.rows / max(now - self.started, 1e-9)
-        self.bar.update(self.task, completed=done, description=f"epoch {epoch}/{self.epochs}",
-                        loss=f"loss {loss:.4f}", rate=f"{rate:,.0f} rows/s")  # fmt: skip
+        if now - self.shown >= 0.1:
+            self.shown = now
+            self._show(epoch)
 
     def epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        width = len(str(self.epochs))
-        seen = {k: v for k, v in metrics.items() if k != "learning_rate"}
-        self.say(f"epoch {epoch:>{width}}/{self.epochs}  {shown_metrics(seen)}")
+        if not self.known:  # the first epoch of a stream tells how long all of them are
+            self.known = True
+            self.bar.update(self.task, total=self.done * self.epochs // epoch)
+        self._show(epoch)
+        head = f"epoch {epoch:>{len(str(self.epochs))}}/{self.epochs}"
+        for line in folded(head, metric_words(metrics), self.console.width):
+            self.say(line)
+
+    def _show(self, epoch: int) -> None:
+        rate = self.rows / max(time.perf_counter() - self.started, 1e-9)
+        self.bar.update(self.task, completed=self.done, description=f"epoch {epoch}/{self.epochs}", loss=self.loss,
+                        rate=f"{rate:,.0f} rows/s")  # fmt: skip
+        if self.known:
+            self.bar.update(self.task, share=f"{self.bar.tasks[0].percentage:.0f} %")
 
     def say(self, text: str) -> None:
         self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def shown_metrics(metrics: dict[str, float]) -> str:
-    """Metrics in one line, accuracies in percent."""
-    return "  ".join(f"{name.replace('_', ' ')} {shown_metric(name, value)}" for name, value in metrics.items())
+def metric_words(metrics: dict[str, float]) -> list[str]:
+    """The metrics of an epoch in words; what was measured on the validation part follows that word, said once."""
+    words = [f"{name} {shown_metric(name, value)}" for name, value in metrics.items()
+             if name != "learning_rate" and not name.startswith("validation_")]  # fmt: skip
+    held = {n.removeprefix("validation_"): v for n, v in metrics.items() if n.startswith("validation_")}
+    found = [f"{name} {shown_metric(name, value)}" for name, value in held.items()]
+    return words + [f"validation {word}" if i == 0 else word for i, word in enumerate(found)]
+
+
+def folded(head: str, words: list[str], width: int) -> list[str]:
+    """``head`` and the words in lines that fit the width; the later ones begin below the first word."""
+    lines = [head]
+    for word in words:
+        if len(lines[-1]) + 2 + len(word) > width and lines[-1].strip() not in ("", head):
+            lines.append(" " * len(head))
+        lines[-1] += f"  {word}"
+    return lines
 
 
 def shown_metric(name: str, value: float) -> str:
@@ -104,5 +128,5 @@ def shown_metric(name: str, value: float) -> str:
 def progress_for(wanted: bool | None, epochs: int, updates: int | None) -> Any:
     """A bar if wanted, or, with None, where somebody is looking."""
     if wanted is None:
-        wanted = sys.stdout.isatty() or "ipykernel" in sys.modules
+        wanted = (sys.stdout is not None and sys.stdout.isatty()) or "ipykernel" in sys.modules
     return Bar(epochs, updates) if wanted else Silent()

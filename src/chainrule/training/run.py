@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from chainrule.data import Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
-from chainrule.record import Checkpoint, RunConfig, RunDirectory
+from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
+from chainrule.training.examples import Example
+from chainrule.training.metrics import classes_of, threshold_of
 
 
 @dataclass
@@ -68,9 +71,8 @@ class Run:
         """The name of the predicted class of each row."""
         if self.preprocess is None or not self.preprocess.target.classes:
             raise NotFittedError("this run was not trained to tell classes apart: use predict()")
-        from chainrule.training.metrics import classes_of
-
-        return self.preprocess.target.names_of(classes_of(self.predict(rows)))
+        found = classes_of(self.predict(rows), threshold_of(self.config.loss.name))
+        return self.preprocess.target.names_of(found)
 
     def summary(self) -> dict[str, Any]:
         """The result in the form that ``--json`` prints."""
@@ -91,12 +93,14 @@ class Run:
         count = sum(p.size for p in self.net.parameters())
         result = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in self.metrics.items() if k != "learning_rate")
         versions = ", ".join(f"{k} {v}" for k, v in c.versions.items())
-        arguments = ", ".join(f"{k}={v}" for k, v in c.optimizer.arguments.items())
+        held = c.validation.get("rows", 0)
+        source = "arrays" if c.source == "x" else c.source
+        rows = "" if c.rows is None else f" ({c.rows:,} rows{f', {held:,} held out' if held else ''})"
         return (
-            f"A network of {count:,} parameters was trained on {c.source} for {self.epoch} epochs ({self.step:,} "
-            f"updates) in mini-batches of {c.batch_size} rows, with the loss {c.loss.name}, the optimizer "
-            f"{c.optimizer.name} ({arguments}) and the learning-rate schedule {c.learning_rate_schedule.name}, in "
-            f"{c.dtype}, seed {c.seed}. After the last epoch: {result}. Software: {versions}."
+            f"A network of {count:,} parameters was trained on {source}{rows} for {self.epoch} epochs ({self.step:,} "
+            f"updates) in mini-batches of {c.batch_size} rows, with the loss {_call(c.loss)}, the optimizer "
+            f"{_call(c.optimizer)} and the learning-rate schedule {_call(c.learning_rate_schedule)}, in {c.dtype}, "
+            f"seed {c.seed}{_besides(c)}. After the last epoch: {result}. Software: {versions}."
         )
 
     @classmethod
@@ -110,31 +114,48 @@ class Run:
             found = directory.latest() if step is None else directory.load(step)
             if found is None:
                 raise CheckpointError(f"run {str(path)!r} has no checkpoint yet: train it for an epoch, or resume it")
-            history = directory.record.history()
-            losses = directory.record.losses()[1]
-        run = cls(network_of(config, net), config, path=Path(path))
+            history, losses, notes = recorded(directory, found.step, found.header["epoch"])
+        run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path))
         restore_network(run, found)
-        for epoch in history:
-            if epoch.step <= run.step:
-                for name, value in epoch.train.items():
-                    run.history.setdefault(name, []).append(value)
-                for name, value in epoch.validation.items():
-                    run.history.setdefault(f"validation_{name}", []).append(value)
-        run.losses = [float(v) for v in losses[: run.step]]
         return run
 
 
-@dataclass(frozen=True)
-class Example:
-    """One held-out row: what was predicted, what is true, and the loss between them."""
+def _call(choice: Choice) -> str:
+    given = ", ".join(f"{k}={v}" for k, v in choice.arguments.items() if v is not None)
+    return f"{choice.name} ({given})" if given else choice.name
 
-    row: int
-    prediction: str
-    truth: str
-    loss: float
 
-    def __str__(self) -> str:
-        return f"row {self.row}: predicted {self.prediction}, truth {self.truth}, loss {self.loss:.3g}"
+def _besides(c: RunConfig) -> str:
+    """What a paper must say of the course of training where it was not the usual one."""
+    found = [
+        f"gradients accumulated over {c.accumulate} mini-batches an update" if c.accumulate > 1 else "",
+        f"the gradient clipped to the norm {c.clip_norm:g}" if c.clip_norm is not None else "",
+        f"the gradient's entries clipped to {c.clip_value:g}" if c.clip_value is not None else "",
+        f"the penalties l1={c.l1:g} and l2={c.l2:g} on the weights" if c.l1 or c.l2 else "",
+        "rows in their own order" if not c.shuffle else "",
+        f"early stopping with a patience of {c.early_stopping['patience']} epochs" if c.early_stopping else "",
+    ]
+    return "".join(f", {part}" for part in found if part)
+
+
+def recorded(
+    directory: RunDirectory, step: float = math.inf, epoch: float = math.inf
+) -> tuple[dict[str, list[float]], list[float], list[str]]:
+    """(history, loss of each update, notes) of a run's record, up to an update and an epoch."""
+    history: dict[str, list[float]] = {}
+    for entry in directory.record.history():
+        if entry.epoch <= epoch:
+            # In the order in which training measures, which the record does not keep.
+            parts = [("loss", entry.train), ("learning_rate", entry.train), ("loss", entry.validation)]
+            ordered = {
+                f"{'validation_' if part is entry.validation else ''}{n}": part[n] for n, part in parts if n in part
+            }
+            ordered |= {f"validation_{n}": v for n, v in entry.validation.items()}
+            for name, value in ordered.items():
+                history.setdefault(name, []).append(value)
+    steps, losses = directory.record.losses()
+    notes = [note.text for note in directory.record.notes() if note.step <= step]
+    return history, [float(v) for v in losses[steps <= step]], notes
 
 
 def architecture_of(net: Module) -> dict[str, Any]:

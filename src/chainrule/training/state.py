@@ -10,10 +10,46 @@ import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError
 from chainrule.nn import Module, Parameter
+from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
 
 LANES = 16
 """Each parameter starts at a multiple of this many elements, so that vectors never straddle two of them."""
+
+
+_held_anywhere: set[int] = set()
+"""The tensors that are being trained, by id: networks may share some of them."""
+_guard = threading.Lock()
+
+
+def tensors_of(net: Module) -> frozenset[int]:
+    """The ids of all that training of ``net`` may change."""
+    return frozenset(map(id, (*net.parameters(), *net.buffers())))
+
+
+def hold(tensors: frozenset[int]) -> None:
+    """Take these tensors for one trainer; BusyError if another one has any of them."""
+    with _guard:
+        if not tensors.isdisjoint(_held_anywhere):
+            raise BusyError("this network is already training, in another thread or around this call: wait until that "
+                            "has ended, or train a copy")  # fmt: skip
+        _held_anywhere.update(tensors)
+
+
+def release(tensors: frozenset[int]) -> None:
+    """Give back what ``hold`` took."""
+    with _guard:
+        _held_anywhere.difference_update(tensors)
+
+
+@contextmanager
+def exclusively(tensors: frozenset[int]) -> Iterator[None]:
+    """Hold these tensors for the duration of a block."""
+    hold(tensors)
+    try:
+        yield
+    finally:
+        release(tensors)
 
 
 class TrainingState:
@@ -42,9 +78,10 @@ class TrainingState:
         self.theta = np.zeros(sum(sizes), self.dtype)
         self.gradient = np.zeros_like(self.theta)
         self.moments = optimizer.initial(self.theta)
+        self._seen, self._kept = -1, False
         self.bind()
         self.step = 0
-        self._busy = threading.Lock()
+        self.tensors = tensors_of(net)
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""
@@ -55,21 +92,46 @@ class TrainingState:
 
         Needed again where something else took them over: another state, or a conversion.
         """
-        for parameter, view in zip(self.parameters, self.views(self.theta), strict=True):
+        if self._seen == moved[0]:
+            return
+        for name, parameter, view in zip(self.names, self.parameters, self.views(self.theta), strict=True):
+            if parameter.dtype != self.dtype or not parameter.requires_grad:
+                changed = "was frozen" if parameter.dtype == self.dtype else f"became {parameter.dtype}"
+                raise ArgumentError(f"{name} {changed} after the step was made: make the step anew")
             if parameter.array.base is not self.theta:
                 view[...] = parameter.array
                 parameter.array = view
+        self._seen = moved[0]
+
+    def begin(self) -> None:
+        """Hold the state for one trainer until ``end``; BusyError for a second one."""
+        hold(self.tensors)
+        try:
+            self.bind()
+        except BaseException:
+            release(self.tensors)
+            raise
+
+    def end(self) -> None:
+        """Let go of the state."""
+        release(self.tensors)
+        self.keep()
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Hold the state for one trainer; BusyError for a second one."""
-        if not self._busy.acquire(blocking=False):
-            raise BusyError("this network is already training in another thread: wait for it, or train a copy")
+        """Hold the state for the duration of a block."""
+        self.begin()
         try:
-            self.bind()
             yield
         finally:
-            self._busy.release()
+            self.end()
+
+    def keep(self) -> None:
+        """Mark what was trained, so that no later ``fit`` draws it anew."""
+        if self.step and not self._kept:
+            for held in (*self.net.parameters(), *self.net.buffers()):
+                held.kept = True
+            self._kept = True
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything a checkpoint needs, by name."""

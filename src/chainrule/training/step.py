@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from chainrule.compiler import Evaluated, compile_graph
+from chainrule.compiler import Part, Parts, Stop, chosen_backend, link
 from chainrule.data.batches import batch_slices, permutation
-from chainrule.errors import ArgumentError, DTypeError, GraphError, ShapeError, UnreachableWarning
+from chainrule.errors import ArgumentError, DTypeError, GraphError, NonFiniteError, ShapeError, UnreachableWarning
 from chainrule.graph import (
     Graph,
     Tensor,
@@ -21,16 +22,20 @@ from chainrule.graph import (
     context,
     holding,
     ones_cotangent,
+    placeholder,
     reason,
     trace,
     vjp,
     zeros_like,
 )
+from chainrule.graph.trace import Trace
 from chainrule.nn import Module
-from chainrule.ops import key, sqrt, square
-from chainrule.ops import sum as total
+from chainrule.nn.module import remoded
+from chainrule.ops import add, gather, isfinite, key, logical_and, multiply
 from chainrule.optim import Clip, Optimizer, penalty
-from chainrule.spec import UINT32, TensorSpec
+from chainrule.optim.clipping import euclidean_norm
+from chainrule.spec import INT64, UINT32, TensorSpec
+from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
 from chainrule.training.state import TrainingState
 
@@ -47,32 +52,44 @@ class StepOptions:
 
 
 def build_gradients(
-    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, adds: bool
+    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str
 ) -> Traced:
-    """(batch, key, share, [gradients so far]) -> (loss, a gradient for each parameter), and the buffers it writes.
+    """(batch, key, [share, [gradients so far]]) -> (loss, a gradient for each parameter), and the buffers it writes.
 
-    share: the batch's part of the rows that one update is made of; gradients come out multiplied by it.
-    adds:  whether gradients of earlier parts of the same update are added.
+    part: "whole" for an update from this batch alone. A "first" part of several has an input ``share``, its part of the
+    rows, by which its gradients are multiplied; a "further" one adds them to those of the parts before it.
     """
-    scalar = TensorSpec((), state.dtype)
-    earlier = tuple(p.spec for p in state.parameters) if adds else ()
+    names = [*batch_names(specs), "key"]
+    inputs = [*specs, TensorSpec((4,), UINT32)]
+    if part != "whole":
+        names.append("share")
+        inputs.append(TensorSpec((), state.dtype))
+    if part == "further":
+        names += [f"gradient.{n}" for n in state.names]
+        inputs += [p.spec for p in state.parameters]
 
-    def gradients(*inputs: Tensor) -> tuple[Tensor, ...]:
-        batch, key, share = inputs[: len(specs)], inputs[len(specs)], inputs[len(specs) + 1]
-        so_far = inputs[len(specs) + 2 :]
-        weights = {n: context.trace.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
-        with holding(key=key):
+    def gradients(*given: Tensor) -> tuple[Tensor, ...]:
+        batch, step_key, rest = given[: len(specs)], given[len(specs)], given[len(specs) + 1 :]
+        tracing = cast(Trace, context.trace)
+        weights = {n: tracing.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
+        with holding(key=step_key):
             loss = _scalar(function(*batch))
         extra = penalty(weights, options.l1, options.l2)
-        loss = loss if extra is None else loss + extra
+        loss = loss if extra is None else add(loss, extra)
         pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()))
         found = [_reached(loss, n, w, g) for (n, w), g in zip(weights.items(), pulled, strict=True)]
-        shared = [g * share for g in found]
-        return (loss, *([before + g for before, g in zip(so_far, shared, strict=True)] if adds else shared))
+        if part != "whole":
+            found = [multiply(g, rest[0]) for g in found]
+        if part == "further":
+            found = [add(before, g) for before, g in zip(rest[1:], found, strict=True)]
+        return (loss, *found)
 
-    names = [f"input{i}" for i in range(len(specs))] if len(specs) != 2 else ["x", "y"]
-    labels = [*names, "key", "share", *(f"gradient of {n}" for n in state.names if adds)]
-    return trace(gradients, *specs, TensorSpec((4,), UINT32), scalar, *earlier, names=labels)
+    return trace(gradients, *inputs, names=names)
+
+
+def batch_names(specs: Sized) -> list[str]:
+    """What the arrays of a batch are called in graphs and memory."""
+    return ["x", "y"] if len(specs) == 2 else [f"input{i}" for i in range(len(specs))]
 
 
 def _scalar(loss: Any) -> Tensor:
@@ -90,30 +107,82 @@ def _reached(loss: Tensor, name: str, weight: Tensor, gradient: Tensor | None) -
     return zeros_like(weight)
 
 
-def build_update(state: TrainingState, options: StepOptions) -> Traced:
-    """(parameters, gradient, moments, scalars; all flat) -> (norm of the gradient, parameters, moments)."""
+def build_gate(state: TrainingState) -> Graph:
+    """(loss, gradient, scalars of the update) -> (norm of the gradient, whether the update may be made).
+
+    The loss must be finite, and the norm times each scalar: an update that overflows is refused like a gradient that
+    did.
+    """
+
+    def gate(loss: Tensor, gradient: Tensor, *scalars: Tensor) -> tuple[Tensor, Tensor]:
+        norm = euclidean_norm(gradient)
+        sound = isfinite(loss)
+        for scalar in scalars:
+            sound = logical_and(sound, isfinite(multiply(norm, scalar)))
+        return norm, sound
+
+    names = scalar_names(state.optimizer)
+    scalar = TensorSpec((), state.dtype)
+    specs = (scalar, TensorSpec(state.theta.shape, state.dtype), *[scalar] * len(names))
+    return trace(gate, *specs, names=("loss", "gradient", *names)).graph
+
+
+def build_update(state: TrainingState, options: StepOptions) -> Graph:
+    """(parameters, gradient, moments, scalars) -> (parameters, moments): clip and update, over flat vectors."""
     flat = TensorSpec(state.theta.shape, state.dtype)
-    slots, scalars = tuple(state.moments), tuple(state.optimizer.scalars(1, state.optimizer.lr))
+    slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
 
     def update(theta: Tensor, gradient: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         moments = dict(zip(slots, rest, strict=False))
         numbers = dict(zip(scalars, rest[len(slots) :], strict=True))
-        norm = sqrt(total(square(gradient)))
         gradient, _ = options.clip.clipped(gradient)
         theta, moments = state.optimizer.update(theta, gradient, moments, numbers)
-        return (norm, theta, *(moments[s] for s in slots))
+        return (theta, *(moments[s] for s in slots))
 
     names = ["parameters", "gradient", *slots, *scalars]
     specs = [flat] * (2 + len(slots)) + [TensorSpec((), state.dtype)] * len(scalars)
-    return trace(update, *specs, names=names)
+    return trace(update, *specs, names=names).graph
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """The gradient graph for one set of batch shapes."""
+def scalar_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """The numbers that an update takes besides arrays."""
+    return tuple(optimizer.scalars(1, optimizer.lr))
 
-    traced: Traced
-    compiled: Evaluated
+
+def build_rows(rows: tuple[TensorSpec, ...], batch_size: int) -> Graph:
+    """(all rows of each array, which of them) -> the arrays of a batch."""
+    order = TensorSpec((batch_size,), INT64)
+    names = [*(f"rows.{n}" for n in batch_names(rows)), "order"]
+    return trace(lambda *given: [gather(r, given[-1]) for r in given[:-1]], *rows, order, names=names).graph
+
+
+def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, updates: bool) -> Parts:
+    """Gradients; the gate; then, only if it is open, what the forward pass writes, and the update.
+
+    updates: whether this batch ends an update; the earlier ones of several only leave their gradients.
+    """
+    named = captured_names(traced)
+    inputs = [x.name for x in traced.graph.inputs[: -len(traced.captured) or None]] + list(named.values())
+    targets = [named[id(x)] for x in traced.targets]
+    gradients = [f"gradient.{n}" for n in state.names]
+    staged = [f"new.{n}" for n in targets]
+    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *staged)),)
+    writes = traced.graph.outputs[1 + len(gradients) :]
+    copied = tuple(placeholder(y.spec) for y in writes)
+    write: Parts = (Part(Graph(copied, copied), tuple(staged), tuple(targets)),) if targets else ()
+    if not updates:
+        return begin + write
+    slots = tuple(state.moments)
+    scalars = scalar_names(state.optimizer)
+    gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
+    taken = ("parameters", "gradient", *slots, *scalars)
+    update = Part(build_update(state, options), taken, ("parameters", *slots))
+    return (*begin, gate, Stop("finite"), *write, update)
+
+
+def captured_names(traced: Traced) -> dict[int, str]:
+    """What the state that a trace reads is called in memory, by id."""
+    return {id(x): f"state{i} {x.name}" for i, x in enumerate(traced.captured)}
 
 
 @dataclass(frozen=True)
@@ -124,6 +193,10 @@ class StepResult:
     norm: float
 
 
+AHEAD = 256
+"""Steps whose scalars are worked out at once."""
+
+
 class TrainingStep:
     """Forward, backward, clip and update of one network, for any batch shapes.
 
@@ -132,64 +205,184 @@ class TrainingStep:
     """
 
     def __init__(
-        self, function: StepFunction, net: Module, optimizer: Optimizer, options: StepOptions, backend: str
+        self,
+        function: StepFunction,
+        net: Module,
+        optimizer: Optimizer,
+        options: StepOptions,
+        backend: str | None,
+        seed: int = 0,
     ) -> None:
-        self.function, self.options, self.backend = function, options, backend
+        self.function, self.options, self.seed = function, options, seed
+        self.backend = chosen_backend(backend)
         self.state = TrainingState(net, optimizer)
-        self.variants: dict[Any, _Variant] = {}
-        self.updating = compile_graph(build_update(self.state, options).graph, backend)
+        self.modules = tuple(net.modules())
+        self.modes: dict[tuple[bool, ...], int] = {}
+        """Each combination of the modules' modes that was met, numbered: a trace serves one of them."""
+        self._seen, self._mode = -1, 0
+        self.traces: dict[Any, Traced] = {}
+        self.running: dict[Any, _Running] = {}
+
+    def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole") -> Traced:
+        """Forward and backward pass for one set of batch shapes."""
+        place = (specs, part, self.mode())
+        if place not in self.traces:
+            with warnings.catch_warnings():
+                if self.traces:  # said once, with the first trace
+                    warnings.simplefilter("ignore", UnreachableWarning)
+                self.traces[place] = build_gradients(self.function, self.state, specs, self.options, part)
+        return self.traces[place]
+
+    def mode(self) -> int:
+        """The number of the combination of modes (training or evaluation) that the modules are in."""
+        if self._seen != remoded[0]:
+            modes = tuple(m.training for m in self.modules)
+            self._seen, self._mode = remoded[0], self.modes.setdefault(modes, len(self.modes))
+        return self._mode
 
     def __call__(
-        self, batch: tuple[np.ndarray, ...], key: np.ndarray, lr: float, share: float = 1.0, part: str = "whole"
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
     ) -> StepResult:
         """One batch.
 
         part: "whole" for an update from this batch alone; "first", "middle" and "last" for the parts of one update
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
+        first_row: rows of the update that came before this batch; random numbers are counted by row.
         """
-        state = self.state
-        variant = self._variant(batch, adds=part in ("middle", "last"))
-        inputs = self._inputs(variant, batch, key, share, part)
-        loss, *results = variant.compiled(*inputs)
-        writes = results[len(state.parameters) :]
-        if not np.isfinite(loss):
-            raise explain_nonfinite(variant.traced.graph, inputs, state.step + 1, "loss")
-        for view, gradient in zip(state.views(state.gradient), results, strict=False):
-            view[...] = gradient
-        if part in ("first", "middle"):
-            self._write(variant, writes)
-            return StepResult(float(loss), float("nan"))
-        scalars = state.optimizer.scalars(state.step + 1, lr).values()
-        norm, theta, *moments = self.updating(
-            state.theta, state.gradient, *state.moments.values(), *(np.asarray(s, state.dtype) for s in scalars)
+        running = self.running.get((part, self.mode(), *[(a.shape, a.dtype) for a in batch])) or self._run_batches(
+            batch, part
         )
-        if not np.isfinite(norm):
-            raise explain_nonfinite(variant.traced.graph, inputs, state.step + 1, "gradient")
-        state.theta[...] = theta
-        for held, moment in zip(state.moments.values(), moments, strict=True):
-            held[...] = moment
-        self._write(variant, writes)
-        state.step += 1
-        return StepResult(float(loss), float(norm))
+        for name, array in zip(running.batch, batch, strict=True):
+            running.bound.point(name, array if array.flags.c_contiguous else np.ascontiguousarray(array))
+        if part != "whole":
+            running.memory["share"][...] = share
+        t = running.ready(self.state, lr, self.seed, first_row)
+        if running.bound.run(1) == 0:
+            raise self._explained(running.traced, batch, running, t)
+        if running.updates:
+            self.state.step += 1
+        return StepResult(running.losses[t].item(), running.norms[t].item())
 
-    def _variant(self, batch: tuple[np.ndarray, ...], adds: bool) -> _Variant:
+    def many(
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float]
+    ) -> tuple[np.ndarray, NonFiniteError | None]:
+        """Updates from batches of ``rows``, one after another in one call: (the loss of each that was made, error).
+
+        order: int64 [updates, batch size], the rows of each batch. lrs: the learning rate of each update. The error
+        says why the batch after the last loss made no update; None if all were made.
+        """
+        size = order.shape[1]
+        place = ("rows", self.mode(), size, *((a.shape, a.dtype) for a in rows))
+        rows = tuple(map(np.ascontiguousarray, rows))
+        running = self.running.get(place) or self._run_rows(place, rows, size)
+        for name, array in zip(running.batch, rows, strict=True):
+            running.bound.point(name, array)
+        order = np.ascontiguousarray(order, np.int64)
+        made: list[np.ndarray] = []
+        for first in range(0, len(order), AHEAD):
+            count = min(AHEAD, len(order) - first)
+            running.fill(self.state.step, self.state.optimizer, lrs[first : first + count], self.seed, 0)
+            running.tables["order"][:count] = order[first : first + count]
+            done = running.bound.run(count)
+            self.state.step += done
+            made.append(running.tables["loss"][:done].copy())
+            if done < count:
+                batch = tuple(a[order[first + done]] for a in rows)
+                error = self._explained(running.traced, batch, running, done)
+                return np.concatenate(made), error
+        return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
+
+    def _run_batches(self, batch: tuple[np.ndarray, ...], part: str) -> _Running:
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
-        if (specs, adds) not in self.variants:
-            with warnings.catch_warnings():
-                if self.variants:  # said once, with the first trace
-                    warnings.simplefilter("ignore", UnreachableWarning)
-                traced = build_gradients(self.function, self.state, specs, self.options, adds)
-            self.variants[specs, adds] = _Variant(traced, compile_graph(traced.graph, self.backend))
-        return self.variants[specs, adds]
+        kind = {"whole": "whole", "first": "first"}.get(part, "further")
+        traced = self.trace(specs, kind)
+        updates = part in ("whole", "last")
+        parts = parts_of_step(traced, self.state, self.options, updates)
+        ahead = AHEAD if part == "whole" else 1
+        own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
+        running = _Running(traced, parts, self.state, self.backend, own, ahead, updates)
+        self.running[(part, self.mode(), *[(a.shape, a.dtype) for a in batch])] = running
+        return running
 
-    def _inputs(self, variant: _Variant, batch: tuple, key: np.ndarray, share: float, part: str) -> list[np.ndarray]:
-        earlier = self.state.views(self.state.gradient) if part in ("middle", "last") else []
-        captured = (x.value("a step") for x in variant.traced.captured)
-        return [*batch, key, np.asarray(share, self.state.dtype), *earlier, *captured]
+    def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
+        specs = tuple(TensorSpec((size, *a.shape[1:]), a.dtype) for a in rows)
+        traced = self.trace(specs)
+        whole = tuple(TensorSpec(a.shape, a.dtype) for a in rows)
+        picked = build_rows(whole, size)
+        names = batch_names(specs)
+        gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
+        parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
+        own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
+        self.running[place] = running = _Running(traced, parts, self.state, self.backend, own, AHEAD, True, size)
+        return running
 
-    def _write(self, variant: _Variant, values: list[np.ndarray]) -> None:
-        for target, value in zip(variant.traced.targets, values, strict=True):
-            target.value("a step")[...] = value
+    def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
+        """Why the gate closed at entry ``t`` of the tables: the step once more, operation by operation."""
+        given = dict(zip(batch_names(batch), batch, strict=True))
+        memory = {**running.memory, "key": running.tables["key"][t], **given}
+        own = traced.graph.inputs[: -len(traced.captured) or None]
+        inputs = [memory[x.name] for x in own] + [x.value("a step") for x in traced.captured]
+        running.forget()
+        loss, norm = (running.tables[n][t] for n in ("loss", "norm"))
+        if np.isfinite(loss) and np.isfinite(norm):
+            return NonFiniteError(
+                f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
+                f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
+                "were left as they were: lower the learning rate"
+            )
+        what = "gradient" if np.isfinite(loss) else "loss"
+        return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
+
+
+class _Running:
+    """A step joined to the memory of its state, with the tables that it walks."""
+
+    def __init__(
+        self, traced: Traced, parts: Parts, state: TrainingState, backend: str, own: dict[str, np.ndarray], ahead: int,
+        updates: bool, batch_size: int = 0,
+    ) -> None:  # fmt: skip
+        self.traced, self.updates, self.ahead = traced, updates, ahead
+        self.memory = {**own, "gradient": state.gradient, "parameters": state.theta, **state.moments}
+        self.memory |= {f"gradient.{n}": v for n, v in zip(state.names, state.views(state.gradient), strict=True)}
+        named = captured_names(traced)
+        self.memory |= {named[id(x)]: x.value("a step") for x in traced.captured}
+        self.memory["share"] = np.zeros((), state.dtype)
+        self.names = scalar_names(state.optimizer)
+        self.tables = {n: np.zeros(ahead, state.dtype) for n in ("loss", *((*self.names, "norm") if updates else ()))}
+        self.losses = self.tables["loss"]
+        self.norms = self.tables.get("norm", np.full(ahead, np.nan, state.dtype))
+        self.batch = tuple(own)
+        self.tables["key"] = np.zeros((ahead, 4), np.uint32)
+        if batch_size:
+            self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
+        self.bound = link(parts, backend).bind(self.memory, self.tables)
+        self.forget()
+
+    def forget(self) -> None:
+        """What stands in the tables holds no more."""
+        self.first, self.expected = 0, -1
+        self.filled_lr, self.filled_row = math.nan, -1
+
+    def ready(self, state: TrainingState, lr: float, seed: int, first_row: int) -> int:
+        """Make the next entry of the tables that of the next step, and say which it is."""
+        t = state.step - self.first
+        if t != self.expected or t >= self.ahead or lr != self.filled_lr or first_row != self.filled_row:
+            self.fill(state.step, state.optimizer, [lr] * self.ahead, seed, first_row)
+            self.first, self.filled_lr, self.filled_row, t = state.step, lr, first_row, 0
+        self.expected = t + 1
+        return t
+
+    def fill(self, step: int, optimizer: Optimizer, lrs: list[float], seed: int, first_row: int) -> None:
+        """The tables for the steps after ``step``, from their beginning."""
+        with np.errstate(over="ignore"):  # a learning rate beyond float32 becomes infinity, which the gate finds
+            for i, lr in enumerate(lrs if self.updates else ()):
+                for name, value in optimizer.scalars(step + 1 + i, lr).items():
+                    self.tables[name][i] = value
+        words = key(seed, step + 1, first_row).value("a step")
+        self.tables["key"][: len(lrs)] = words
+        self.tables["key"][: len(lrs), 2] += np.arange(len(lrs), dtype=np.uint32)
+        self.forget()
+        self.bound.rewind()
 
 
 def checked_options(clip_norm: Any, clip_value: Any, l1: Any, l2: Any) -> StepOptions:
@@ -203,47 +396,64 @@ def checked_options(clip_norm: Any, clip_value: Any, l1: Any, l2: Any) -> StepOp
 class CompiledStep:
     """What ``@step`` gives: call it with a batch for one update, or ``epoch`` for a pass over all rows."""
 
-    def __init__(self, inner: TrainingStep, seed: int) -> None:
-        self.inner, self.seed = inner, seed
+    def __init__(self, inner: TrainingStep) -> None:
+        self.inner, self.dtype = inner, inner.state.dtype
         self.epochs = 0
 
     def __call__(self, *batch: Any) -> float:
         """One update; the loss of the batch before it."""
-        arrays = tuple(self._array(a) for a in batch)
+        arrays = tuple(map(self._array, batch))
         state = self.inner.state
-        with state.training():
-            return self.inner(arrays, self._key(0), state.optimizer.lr).loss
+        state.begin()
+        try:
+            return self.inner(arrays, state.optimizer.lr).loss
+        finally:
+            state.end()
 
     def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
         """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""
-        arrays = tuple(self._array(a) for a in rows)
-        n = len(arrays[0])
-        order = permutation(n, self.seed, self.epochs) if shuffle else np.arange(n)
-        total, counted, state = 0.0, 0, self.inner.state
-        with state.training():
-            for part in batch_slices(n, batch_size, drop_last):
-                chosen = order[part]
-                result = self.inner(tuple(a[chosen] for a in arrays), self._key(0), state.optimizer.lr)
-                total += result.loss * len(chosen)
-                counted += len(chosen)
+        arrays = tuple(np.ascontiguousarray(self._array(a)) for a in rows)
+        lengths = [len(a) if a.ndim else 0 for a in arrays]
+        if not lengths or len(set(lengths)) > 1 or lengths[0] == 0:
+            raise ShapeError(f"an epoch needs arrays of equally many rows, got {[list(a.shape) for a in arrays]}")
+        n, inner = lengths[0], self.inner
+        order = permutation(n, inner.seed, self.epochs) if shuffle else np.arange(n)
+        slices = batch_slices(n, batch_size, drop_last)
+        total, counted = 0.0, 0
+        with inner.state.training():
+            for chosen in even_batches(order, slices):
+                losses, error = inner.many(arrays, chosen, [inner.state.optimizer.lr] * len(chosen))
+                if error is not None:
+                    raise error
+                total += float(losses.sum(dtype=np.float64)) * chosen.shape[1]
+                counted += chosen.size
         self.epochs += 1
         return total / counted
 
     @property
     def graph(self) -> Graph:
         """Forward and backward pass of the last batch shape."""
-        if not self.inner.variants:
+        if not self.inner.traces:
             raise GraphError("the step has not been called yet, so there is no graph: call it once")
-        return next(reversed(self.inner.variants.values())).traced.graph
+        return next(reversed(self.inner.traces.values())).graph
 
     def _array(self, given: Any) -> np.ndarray:
+        if type(given) is np.ndarray and (given.dtype is self.dtype or given.dtype is INT64):
+            return given
         array = given.value("a step") if isinstance(given, Tensor) else as_array(given)
         return array.astype(self.inner.state.dtype, copy=False) if array.dtype.kind == "f" else array
 
-    def _key(self, first_row: int) -> np.ndarray:
-        return key(self.seed, self.inner.state.step + 1, first_row).value("a step")
+
+def even_batches(order: np.ndarray, slices: list[slice]) -> list[np.ndarray]:
+    """The rows of each batch, int64 [batches, size]: those of one size together, then the smaller last one."""
+    parts = [order[s] for s in slices]
+    found: list[np.ndarray] = []
+    for size in dict.fromkeys(map(len, parts)):
+        found.append(np.stack([p for p in parts if len(p) == size]))
+    return found
 
 
+@known_keywords
 def step(
     net: Module,
     optimizer: Optimizer,
@@ -253,7 +463,7 @@ def step(
     l1: float = 0.0,
     l2: float = 0.0,
     seed: int = 0,
-    backend: str = "reference",
+    backend: str | None = None,
 ) -> Callable[[StepFunction], CompiledStep]:
     """Turn a function that returns the loss of a batch into a step of training.
 
@@ -261,8 +471,13 @@ def step(
     ``net``'s parameters are compiled together, once for each shape of the batch. See ``fit`` for the options.
     """
 
+    if not isinstance(net, Module) or not isinstance(optimizer, Optimizer):
+        found = [f"the class {v.__name__}" if isinstance(v, type) else type(v).__name__ for v in (net, optimizer)]
+        wanted = "step takes a network and an optimizer, as @step(net, optim.Adam(1e-3))"
+        raise ArgumentError(f"{wanted}, got {found[0]} and {found[1]}")
+
     def made(function: StepFunction) -> CompiledStep:
-        inner = TrainingStep(function, net, optimizer, checked_options(clip_norm, clip_value, l1, l2), backend)
-        return functools.wraps(function)(CompiledStep(inner, seed))  # type: ignore[return-value]
+        inner = TrainingStep(function, net, optimizer, checked_options(clip_norm, clip_value, l1, l2), backend, seed)
+        return functools.wraps(function)(CompiledStep(inner))  # type: ignore[return-value]
 
     return made

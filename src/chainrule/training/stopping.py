@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +29,19 @@ class EarlyStopping:
             raise ArgumentError(f"EarlyStopping: min_delta is a finite number of at least 0, got {self.min_delta!r}")
 
 
+def refuse_unmeasured(monitor: str | None, measured: Collection[str]) -> None:
+    """ArgumentError for a monitor that is none of the names of the history."""
+    if monitor is not None and monitor not in measured:
+        raise ArgumentError(f"nothing called {monitor!r} is measured: monitor one of {', '.join(measured)}")
+
+
 LARGER_IS_BETTER = ("accuracy", "f1", "r2", "top")
 
 
 def score_of(metrics: dict[str, float], monitor: str | None) -> tuple[str, float]:
     """(what is monitored, its value as a score of which smaller is better)."""
     name = monitor or ("validation_loss" if "validation_loss" in metrics else "loss")
-    if name not in metrics:
-        raise ArgumentError(f"nothing called {name!r} is measured: monitor one of {', '.join(metrics)}")
+    refuse_unmeasured(name, metrics)
     larger = name.removeprefix("validation_").startswith(LARGER_IS_BETTER)
     return name, -metrics[name] if larger else metrics[name]
 

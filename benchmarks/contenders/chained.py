@@ -1,0 +1,62 @@
+"""chainrule through its own front door, ``@chainrule.step``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import chainrule as cr
+from benchmarks.workloads import Workload, epoch_data
+from chainrule import nn, optim
+
+
+def network(workload: Workload) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for weight, _ in workload.weights():
+        layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
+    net = nn.Sequential(*layers[:-1])
+    names = [name for name, _ in net.named_parameters()]
+    arrays = [array for pair in workload.weights() for array in pair]
+    net.load_state_dict(dict(zip(names, arrays, strict=True)))
+    return net
+
+
+def compiled(net: nn.Sequential, backend: str):
+    @cr.step(net, optim.Adam(1e-3), backend=backend)
+    def step(x, y):
+        return cr.cross_entropy(net(x), y)
+
+    return step
+
+
+class Trained:
+    """A network bound to its compiled step."""
+
+    def __init__(self, workload: Workload, rows: int, backend: str) -> None:
+        self.x, self.y = workload.batch(rows)
+        self.first = [array for pair in workload.weights() for array in pair]
+        self.taken = compiled(network(workload), backend)
+
+    def step(self) -> None:
+        self.taken(self.x, self.y)
+
+    def reset(self) -> None:
+        state = self.taken.inner.state
+        for view, array in zip(state.views(state.theta), self.first, strict=True):
+            view[...] = array
+        for moment in state.moments.values():
+            moment[...] = 0
+        state.step = 0
+
+
+def epoch(workload: Workload, rows: int, backend: str) -> Callable[[], None]:
+    x, y, held_x, held_y = epoch_data(workload, rows)
+    net = network(workload)
+    taken = compiled(net, backend)
+
+    def run() -> None:
+        taken.epoch(x, y, batch_size=workload.rows)
+        np.mean(net.predict(held_x).argmax(-1) == held_y)
+
+    return run

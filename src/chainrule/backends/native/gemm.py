@@ -1,0 +1,174 @@
+"""Matrix products as tasks: the parameters of one, its blocks, and the machine code that calls BLAS."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from chainrule.errors import ArgumentError
+from chainrule.kernel import Gemm, Matrix
+
+ROW_MAJOR, COLUMN_MAJOR, PLAIN, TRANSPOSED = 101, 102, 111, 112  # CBLAS's own numbers
+
+PARAMETERS = (
+    "left_slot", "left_at", "left_row", "left_batch",
+    "right_slot", "right_at", "right_column", "right_batch",
+    "result_slot", "result_at", "result_row", "result_column", "result_batch",
+    "m", "n", "k", "adds", "order", "left_form", "right_form", "left_step", "right_step", "result_step",
+)  # fmt: skip
+"""What machine code reads, in order. Positions and strides are in elements."""
+
+
+def gemm_name(dtype: np.dtype) -> str:
+    """The task that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes columns."""
+    if dtype == np.float32:
+        return "chainrule_gemm_float32"
+    if dtype == np.float64:
+        return "chainrule_gemm_float64"
+    raise ArgumentError(f"matrix products are of float32 or float64, got {dtype}; cast both sides before")
+
+
+def gemm_params(gemm: Gemm) -> tuple[int, ...]:
+    """The numbers of `PARAMETERS` for a product.
+
+    ArgumentError: a matrix that BLAS cannot read in place, since neither its rows nor its columns are contiguous or
+    they overlap; lowering copies such a matrix first.
+    """
+    order = ROW_MAJOR if _reads_plain(gemm.result, gemm.m, gemm.n) else COLUMN_MAJOR
+    result_form, result_step = _form("result", gemm.result, gemm.m, gemm.n, order)
+    left_form, left_step = _form("left", gemm.left, gemm.m, gemm.k, order)
+    right_form, right_step = _form("right", gemm.right, gemm.k, gemm.n, order)
+    if result_form == TRANSPOSED:
+        raise ArgumentError(f"the result of a matrix product lies at {gemm.result}, which BLAS cannot write in place")
+    left, right, result = gemm.left, gemm.right, gemm.result
+    return (
+        left.buffer, left.start, left.row, left.batch,
+        right.buffer, right.start, right.column, right.batch,
+        result.buffer, result.start, result.row, result.column, result.batch,
+        gemm.m, gemm.n, gemm.k, int(gemm.adds), order, left_form, right_form, left_step, right_step, result_step,
+    )  # fmt: skip
+
+
+def _reads_plain(matrix: Matrix, rows: int, columns: int) -> bool:
+    """Whether BLAS can read the matrix as row-major. A stride along a side of at most 1 means nothing."""
+    return (matrix.column == 1 or columns <= 1) and (matrix.row >= columns or rows <= 1)
+
+
+def _form(name: str, matrix: Matrix, rows: int, columns: int, order: int) -> tuple[int, int]:
+    """(plain or transposed, leading dimension) of a matrix for BLAS in ``order``."""
+    if _reads_plain(matrix, rows, columns):
+        step = max(1, columns, matrix.row if rows > 1 else 1)
+        return (PLAIN if order == ROW_MAJOR else TRANSPOSED), step
+    turned = Matrix(matrix.buffer, matrix.start, matrix.column, matrix.row)
+    if _reads_plain(turned, columns, rows):
+        step = max(1, rows, matrix.column if columns > 1 else 1)
+        return (TRANSPOSED if order == ROW_MAJOR else PLAIN), step
+    raise ArgumentError(
+        f"the {name} matrix of a product, {rows} x {columns} with strides {matrix.row} and {matrix.column}, has "
+        "neither contiguous rows nor contiguous columns: copy it into a buffer of its own first"
+    )
+
+
+BLOCK_WORK = 1 << 19
+"""Multiplications that make a block worth handing to a thread: about 5 us of one core."""
+MOST_PARTS = 16
+NARROWEST = 64
+"""Columns or rows below which OpenBLAS' micro-kernels lose speed."""
+
+
+def gemm_blocks(gemm: Gemm) -> tuple[tuple[int, int, int, int], ...]:
+    """Ranges (g0, g1, v0, v1) that cover the result once. They follow from the shape alone, never from the threads.
+
+    Whole batch entries where there are several; otherwise cuts along the longer side of the result.
+    """
+    rows = gemm.batch * gemm.m
+    if rows == 0 or gemm.n == 0:
+        return ()
+    parts = min(MOST_PARTS, max(1, gemm.batch * gemm.m * gemm.n * gemm.k // BLOCK_WORK))
+    if gemm.batch > 1:
+        return tuple((a * gemm.m, b * gemm.m, 0, gemm.n) for a, b in _cuts(gemm.batch, parts, 1))
+    if gemm.n >= gemm.m:
+        return tuple((0, rows, a, b) for a, b in _cuts(gemm.n, parts, NARROWEST))
+    return tuple((a, b, 0, gemm.n) for a, b in _cuts(rows, parts, NARROWEST))
+
+
+def _cuts(length: int, parts: int, least: int) -> list[tuple[int, int]]:
+    """[0, length) in at most ``parts`` ranges of equal length, a multiple of ``least`` each but the last."""
+    each = math.ceil(math.ceil(length / parts) / least) * least
+    return [(a, min(a + each, length)) for a in range(0, length, each)]
+
+
+def gemm_code() -> str:
+    """IR of both functions of `gemm_name`, with the signature of every task."""
+    declaration = "\ndeclare i64 @llvm.smin.i64(i64, i64)\n"
+    return declaration + _gemm("float32", "float", "chainrule_sgemm") + _gemm("float64", "double", "chainrule_dgemm")
+
+
+def _gemm(dtype: str, scalar: str, routine: str) -> str:
+    loads = "".join(
+        f"  %at_{name} = getelementptr i64, ptr %params, i64 {i}\n  %{name} = load i64, ptr %at_{name}\n"
+        for i, name in enumerate(PARAMETERS)
+    )
+    return f"""
+declare void @{routine}(i32, i32, i32, i64, i64, i64, {scalar}, ptr, i64, ptr, i64, {scalar}, ptr, i64)
+
+define void @chainrule_gemm_{dtype}(ptr %slots, ptr %params, i64 %g0, i64 %g1, i64 %v0, i64 %v1) {{
+entry:
+{loads}\
+  %order32 = trunc i64 %order to i32
+  %left_form32 = trunc i64 %left_form to i32
+  %right_form32 = trunc i64 %right_form to i32
+  %keep = icmp ne i64 %adds, 0
+  %beta = select i1 %keep, {scalar} 1.0, {scalar} 0.0
+  %columns = sub i64 %v1, %v0
+  %left_p = getelementptr ptr, ptr %slots, i64 %left_slot
+  %left = load ptr, ptr %left_p
+  %right_p = getelementptr ptr, ptr %slots, i64 %right_slot
+  %right = load ptr, ptr %right_p
+  %result_p = getelementptr ptr, ptr %slots, i64 %result_slot
+  %result = load ptr, ptr %result_p
+  %right_column0 = mul i64 %v0, %right_column
+  %right_0 = add i64 %right_at, %right_column0
+  %result_column0 = mul i64 %v0, %result_column
+  %result_0 = add i64 %result_at, %result_column0
+  %no_rows = icmp sge i64 %g0, %g1
+  %no_columns = icmp sle i64 %columns, 0
+  %nothing = or i1 %no_rows, %no_columns
+  br i1 %nothing, label %end, label %entries
+entries:
+  %b0 = sdiv i64 %g0, %m
+  %b0_rows = mul i64 %b0, %m
+  %row0 = sub i64 %g0, %b0_rows
+  br label %loop
+loop:                                             ; one batch entry's rows a turn
+  %g = phi i64 [%g0, %entries], [%g_next, %loop]
+  %b = phi i64 [%b0, %entries], [%b_next, %loop]
+  %row = phi i64 [%row0, %entries], [0, %loop]
+  %left_here = sub i64 %m, %row
+  %asked = sub i64 %g1, %g
+  %rows = call i64 @llvm.smin.i64(i64 %left_here, i64 %asked)
+  %lb = mul i64 %b, %left_batch
+  %lr = mul i64 %row, %left_row
+  %l1 = add i64 %left_at, %lb
+  %l2 = add i64 %l1, %lr
+  %left_ptr = getelementptr {scalar}, ptr %left, i64 %l2
+  %rb = mul i64 %b, %right_batch
+  %r1 = add i64 %right_0, %rb
+  %right_ptr = getelementptr {scalar}, ptr %right, i64 %r1
+  %cb = mul i64 %b, %result_batch
+  %cr = mul i64 %row, %result_row
+  %c1 = add i64 %result_0, %cb
+  %c2 = add i64 %c1, %cr
+  %result_ptr = getelementptr {scalar}, ptr %result, i64 %c2
+  call void @{routine}(i32 %order32, i32 %left_form32, i32 %right_form32, i64 %rows, i64 %columns, i64 %k, \
+{scalar} 1.0, ptr %left_ptr, i64 %left_step, ptr %right_ptr, i64 %right_step, {scalar} %beta, ptr %result_ptr, \
+i64 %result_step)
+  %g_next = add i64 %g, %rows
+  %b_next = add i64 %b, 1
+  %more = icmp slt i64 %g_next, %g1
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}
+"""

@@ -1,0 +1,133 @@
+"""Programs one after another as one table: machine code, memory for scratch, and the way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.backends.native.build import load, own_functions
+from chainrule.backends.native.emit import NestCode, code_of
+from chainrule.backends.native.functions import definition
+from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
+from chainrule.backends.native.runtime import bind
+from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
+from chainrule.kernel import Buffer, Gemm, Nest, Program, Statement
+from chainrule.kernel import Gate as GateStatement
+from chainrule.kernel.renumber import renumbered
+
+SERIAL_BELOW = 40_000.0
+"""ns: programs that cost less than this run on one thread without barriers."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A program whose inputs and outputs have names; the same name is the same memory."""
+
+    program: Program
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class NativeLinked:
+    """Machine code for programs and stops in order; a part that is a str ends the run unless that bool is true."""
+
+    def __init__(self, parts: Sequence[Named | str]) -> None:
+        self.buffers: list[Buffer] = []
+        self.slots: dict[str, list[int]] = {}
+        self.arena = 0
+        statements: list[Statement] = []
+        for part in parts:
+            if isinstance(part, str):
+                statements.append(GateStatement(self.slots[part][0]))
+                continue
+            base = len(self.buffers)
+            self.buffers += part.program.buffers
+            self.arena = max(self.arena, part.program.arena)
+            statements += [renumbered(s, base) for s in part.program.statements]
+            for names, indices in ((part.inputs, part.program.inputs), (part.outputs, part.program.outputs)):
+                for name, i in zip(names, indices, strict=True):
+                    self.slots.setdefault(name, []).append(base + i)
+        self.codes = {i: code_of(s, tuple(self.buffers)) for i, s in enumerate(statements) if isinstance(s, Nest)}
+        self.table = _table(statements, tuple(self.buffers), self.codes)
+
+    @property
+    def source(self) -> str:
+        """The LLVM IR of every nest, each once."""
+        return "\n".join({code.key: code.text for code in self.codes.values()}.values())
+
+    def bind(self, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> NativeBound:
+        """Join the machine code to arrays by name (see ``compiler.link.Linked``); every name must be there."""
+        return NativeBound(self, memory, tables)
+
+
+def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
+    addresses, own = load(codes.values(), definition), own_functions()
+    entries: list[Group | Gate] = []
+    total = 0.0
+    for i, statement in enumerate(statements):
+        if isinstance(statement, GateStatement):
+            entries.append(Gate(statement.buffer))
+            continue
+        if isinstance(statement, Gemm):
+            function, params = own[gemm_name(buffers[statement.result.buffer].dtype)], gemm_params(statement)
+            cost, ranges = gemm_cost(statement), list(gemm_blocks(statement))
+        else:
+            function, params = addresses[codes[i].key], codes[i].params
+            cost = nest_cost(statement)
+            ranges = nest_blocks(statement, cost)
+        total += cost
+        entries.append(Group(tuple(Block((Task(function, params, *r),)) for r in ranges), cost))
+    return pack(entries, serial=total < SERIAL_BELOW)
+
+
+class NativeBound:
+    """A table joined to memory."""
+
+    def __init__(
+        self, linked: NativeLinked, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]
+    ) -> None:
+        self.linked, self.held, self.tables = linked, dict(memory), dict(tables)
+        self.scratch = aligned(linked.arena)
+        self.constants = [np.ascontiguousarray(b.values, b.dtype) for b in linked.buffers if b.values is not None]
+        self.slots = np.zeros(max(len(linked.buffers), 1), np.int64)
+        advances = np.zeros_like(self.slots)
+        constants = iter(self.constants)
+        for i, buffer in enumerate(linked.buffers):
+            if buffer.role == "scratch":
+                self.slots[i] = self.scratch.ctypes.data + buffer.offset
+            elif buffer.values is not None:
+                self.slots[i] = next(constants).ctypes.data
+        for name, indices in linked.slots.items():
+            array = self.tables[name] if name in self.tables else self.held[name]
+            self.slots[indices] = array.ctypes.data
+            if name in self.tables and len(array):
+                advances[indices] = array[0].nbytes
+        self.first, self.moving = self.slots.copy(), np.flatnonzero(advances)
+        self.binding = bind(linked.table, self.slots, advances)
+
+    def point(self, name: str, array: np.ndarray) -> None:
+        """From now on ``name`` is this array."""
+        if self.held.get(name) is array:
+            return
+        self.held[name] = array
+        address = array.__array_interface__["data"][0]
+        for slot in self.linked.slots[name]:
+            self.slots[slot] = self.first[slot] = address
+
+    def rewind(self) -> None:
+        """The next step is the tables' first."""
+        self.slots[self.moving] = self.first[self.moving]
+
+    def run(self, steps: int) -> int:
+        """Run ``steps`` times; how many were whole."""
+        return self.binding.run(steps)[1]
+
+
+def aligned(size: int, alignment: int = 64) -> np.ndarray:
+    """``size`` bytes that begin at a multiple of ``alignment``."""
+    raw = np.zeros(size + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + size]

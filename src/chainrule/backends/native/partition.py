@@ -1,0 +1,73 @@
+"""Which blocks a nest is cut into for threads. The cuts follow from shapes alone, so bits never depend on threads."""
+
+from __future__ import annotations
+
+import math
+
+from chainrule.kernel import Gather, Gemm, Load, Nest, Op, Scalar, walk
+
+GEMM_FLOPS_PER_NS = 150.0
+"""One core of the machine that this was measured on, float32."""
+
+VECTOR_NS = 0.35
+"""One simple operation, load or store on 16 lanes."""
+
+FUNCTION_NS = 5.0
+"""One elementary function (exp, log, ...) or gather on 16 lanes."""
+
+BLOCK_NS = 3_000.0
+"""What a block should cost at least: about ten times the price of handing it over."""
+
+MOST_BLOCKS = 16
+LANES_TOGETHER = 256
+"""Cuts along lanes fall on multiples of this many."""
+
+FUNCTIONS = {"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow", "philox0", "philox1"}
+
+Range = tuple[int, int, int, int]
+"""First and last grid point, first and last lane; the last ones not included."""
+
+
+def gemm_cost(gemm: Gemm) -> float:
+    """Nanoseconds on one core, about."""
+    return 2.0 * gemm.batch * gemm.m * gemm.n * gemm.k / GEMM_FLOPS_PER_NS
+
+
+def nest_cost(nest: Nest) -> float:
+    """Nanoseconds on one core, about."""
+    total = 0.0
+    for loop in nest.loops:
+        vectors = -(-loop.extent // 16)
+        for serial in loop.serial:
+            values = [a.value for a in serial.accumulates] + [s.value for s in serial.stores]
+            total += vectors * math.prod(serial.extents) * (_cost(values) + len(serial.stores) * VECTOR_NS)
+        values = [s.value for s in loop.stores] + [a.value for a in loop.accumulates]
+        total += vectors * (_cost(values) + len(loop.stores) * VECTOR_NS)
+    return total * math.prod(nest.extents)
+
+
+def _cost(values: list[Scalar]) -> float:
+    """Of one vector of all values."""
+    total = 0.0
+    for e in walk(*values):
+        if isinstance(e, Gather) or (isinstance(e, Op) and e.name in FUNCTIONS):
+            total += FUNCTION_NS
+        elif isinstance(e, (Op, Load)):
+            total += VECTOR_NS
+    return total
+
+
+def nest_blocks(nest: Nest, cost: float) -> list[Range]:
+    """Ranges that cover the nest once."""
+    points = math.prod(nest.extents)
+    lanes = nest.loops[0].extent if nest.splits_lanes else 0
+    parts = min(MOST_BLOCKS, int(cost // BLOCK_NS))
+    if nest.in_order or parts < 2:
+        return [(0, points, 0, lanes)]
+    if points >= parts:
+        each = -(-points // parts)
+        return [(a, min(a + each, points), 0, lanes) for a in range(0, points, each)]
+    if lanes >= 2 * LANES_TOGETHER:
+        each = -(-lanes // (parts * LANES_TOGETHER)) * LANES_TOGETHER
+        return [(0, points, a, min(a + each, lanes)) for a in range(0, lanes, each)]
+    return [(a, a + 1, 0, lanes) for a in range(points)]

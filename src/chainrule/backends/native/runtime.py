@@ -1,0 +1,207 @@
+"""Run a table: bind it to memory, repeat it natively, and keep the threads that share its groups."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.backends.native.build import own_functions
+from chainrule.backends.native.table import Table
+from chainrule.errors import ArgumentError
+
+MOST_THREADS = 64
+PARK_AFTER = 50.0
+"""us that an idle thread looks for work before it sleeps."""
+WAIT_AFTER = 5.0
+"""us that the caller looks whether other threads are done before it sleeps."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A table with the memory it works on.
+
+    slots: int64, the address of each buffer; advances: int64, the bytes by which each moves after a step. Both may be
+    written between runs. call: the words that native code reads (see runtime_code.runtime_code).
+    """
+
+    table: Table
+    slots: np.ndarray
+    advances: np.ndarray
+    call: ctypes.Array[ctypes.c_int64]
+    native: _Native
+
+    def run(self, steps: int = 1) -> tuple[int, int]:
+        """Repeat the program -> (0 or the number of the gate that ended it, steps that were completed).
+
+        After each completed step slots += advances. Other Python threads run meanwhile. `stop` ends it between steps.
+        """
+        if self.table.shared and not _pool.ready:
+            start_threads()
+        self.call[7] = steps
+        status = self.native.run(self.call)
+        return status, self.call[8]
+
+    def stop(self) -> None:
+        """End the run before its next step, from another thread; stays until `resume`."""
+        self.call[9] = 1
+
+    def resume(self) -> None:
+        self.call[9] = 0
+
+
+def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) -> Binding:
+    """Join a table and the addresses of its buffers, which the caller keeps alive."""
+    advances = np.zeros_like(slots) if advances is None else advances
+    for name, array in (("slots", slots), ("advances", advances)):
+        if array.dtype != np.int64 or array.ndim != 1 or not array.flags.c_contiguous or len(array) != len(slots):
+            raise ArgumentError(
+                f"{name} must be one contiguous row of int64, one for each of {len(slots)} buffers, got {array.dtype} "
+                f"of shape {array.shape}"
+            )
+    addresses = [table.groups, table.starts, table.tasks, slots, advances]
+    groups, starts, tasks, slots_at, advances_at = (a.ctypes.data for a in addresses)
+    moving = len(slots) if advances.any() else 0
+    words = [
+        groups,
+        len(table.groups),
+        starts,
+        tasks,
+        slots_at,
+        advances_at,
+        moving,
+        0,
+        0,
+        0,
+        int(table.shared),
+        *[0] * 5,
+    ]
+    return Binding(table, slots, advances, (ctypes.c_int64 * len(words))(*words), _native())
+
+
+def run(table: Table, slots: np.ndarray) -> int:
+    """Run a table once -> 0, or the number of the gate that ended it."""
+    return bind(table, slots).run()[0]
+
+
+def run_many(table: Table, slots: np.ndarray, advances: np.ndarray, steps: int) -> tuple[int, int]:
+    """Repeat a table -> (0 or the number of the gate that ended it, steps that were completed)."""
+    return bind(table, slots, advances).run(steps)
+
+
+class _Native:
+    """The runtime's functions, callable. ctypes lets other Python threads run during a call."""
+
+    def __init__(self) -> None:
+        at = own_functions()
+        i64 = ctypes.c_int64
+        self.worker = at["chainrule_worker"]
+        self.run = ctypes.CFUNCTYPE(i64, ctypes.c_void_p)(at["chainrule_run"])
+        self.spin = ctypes.CFUNCTYPE(None, i64)(at["chainrule_spin"])
+        self.limits = ctypes.CFUNCTYPE(None, i64, i64, i64)(at["chainrule_limits"])
+        self.forget = ctypes.CFUNCTYPE(None)(at["chainrule_forget"])
+
+
+@functools.cache
+def _native() -> _Native:
+    return _Native()
+
+
+class _Pool:
+    """The threads of this process: how many are wanted, how many live, and whether they know."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.wanted: int | None = None
+        self.started = 1  # the caller
+        self.ready = False
+
+
+_pool = _Pool()
+
+
+def threads() -> int:
+    """How many threads share the work of a program: what was set, else the cores this process may use."""
+    return usable_cores() if _pool.wanted is None else _pool.wanted
+
+
+def set_threads(n: int) -> None:
+    """Let ``n`` threads share the work of a program. Results have the same bits for any number.
+
+    ArgumentError: n is no integer between 1 and 64.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_THREADS:
+        raise ArgumentError(f"set_threads takes an integer between 1 and {MOST_THREADS}, got {n!r}")
+    with _pool.lock:
+        _pool.wanted = n
+        _pool.ready = False
+
+
+def usable_cores() -> int:
+    """Cores that the system lets this process run on, which may be fewer than the machine has."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def start_threads() -> None:
+    """Make the threads that are wanted and do not live yet, and tell all of them how many take part."""
+    native = _native()
+    with _pool.lock:
+        wanted = min(threads(), MOST_THREADS)
+        while _pool.started < wanted:
+            _start_thread(native.worker, _pool.started)
+            _pool.started += 1
+        pauses = _pauses_per_us(native)
+        native.limits(wanted, int(PARK_AFTER * pauses), int(WAIT_AFTER * pauses))
+        _pool.ready = True
+
+
+def _pauses_per_us(native: _Native) -> float:
+    """The best of some short trials: in the others the system ran something else."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        native.spin(500)
+        best = min(best, time.perf_counter() - start)
+    return 500 / (best * 1e6)
+
+
+def _start_thread(worker: int, number: int) -> None:
+    """A thread that lives in native code until the process ends; the system ends it with the process."""
+    if os.name != "posix":
+        import _thread
+
+        _thread.start_new_thread(ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(worker), (number,))
+        return
+    library = ctypes.CDLL(None)
+    thread = ctypes.c_ulong()
+    # Signals are for the threads that Python knows.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        failed = library.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(worker), ctypes.c_void_p(number))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if failed:
+        raise OSError(failed, f"the system started no thread ({os.strerror(failed)}); use chainrule.set_threads(1)")
+    library.pthread_detach(thread)
+
+
+def _forget() -> None:
+    """A child made by fork has none of its parent's threads; its first shared program starts new ones."""
+    _pool.lock = threading.Lock()
+    if _native.cache_info().currsize:
+        _native().forget()
+    _pool.started, _pool.ready = 1, False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

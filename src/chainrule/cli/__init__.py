@@ -1,0 +1,1 @@
+"""The command line: what is typed, what is printed, and exit codes; all work is done by the packages below."""

@@ -1,0 +1,170 @@
+"""Several graphs run one after another on named memory, as one callable: what a step of training is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from chainrule.errors import GraphError
+from chainrule.graph import Graph, evaluator
+from chainrule.lowering import lower
+from chainrule.rewrite import rewrite
+from chainrule.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from chainrule.backends.native.linked import NativeLinked
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph whose inputs and outputs are wired by name: the same name is the same memory.
+
+    A name may be among the inputs and the outputs of one part: it is read first and written then.
+    """
+
+    graph: Graph
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Unless the bool called ``name`` is true, the run ends here."""
+
+    name: str
+
+
+Parts = tuple[Part | Stop, ...]
+Memory = Mapping[str, np.ndarray]
+
+
+class Bound(Protocol):
+    """Parts joined to their memory."""
+
+    def point(self, name: str, array: np.ndarray) -> None:
+        """From now on ``name`` is this array, which the caller keeps."""
+
+    def rewind(self) -> None:
+        """The next step is the tables' first."""
+
+    def run(self, steps: int) -> int:
+        """Run all parts ``steps`` times; how many of them were whole. A Stop ends the run before its next part.
+
+        Step t, counted since ``rewind``, reads and writes entry t of every table.
+        """
+        ...
+
+
+class Linked(Protocol):
+    """Parts that run in order."""
+
+    def bind(self, memory: Memory, tables: Memory) -> Bound:
+        """Join the parts to arrays by name, all C-contiguous.
+
+        memory: arrays that stay from step to step. tables: arrays with a leading axis of steps. Names in neither are
+        private: they hold what one part leaves for another.
+        """
+        ...
+
+
+def link(parts: Parts, backend: str) -> Linked:
+    """Parts as one callable. backend: "native" or "reference"."""
+    return _native(parts) if backend == "native" else Interpreted(parts)
+
+
+def _native(parts: Parts) -> Linked:
+    from chainrule.backends.native.linked import Named, NativeLinked
+
+    programs: list[Named | str] = []
+    for part in parts:
+        if isinstance(part, Stop):
+            programs.append(part.name)
+        else:
+            programs.append(Named(lower(rewrite(part.graph)), part.inputs, part.outputs))
+    return Compiled(NativeLinked(programs), memory_specs(parts))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Parts as machine code."""
+
+    native: NativeLinked
+    specs: dict[str, TensorSpec]
+
+    def bind(self, memory: Memory, tables: Memory) -> Bound:
+        checked(self.specs, memory, tables)
+        return self.native.bind({**private_memory(self.specs, memory, tables), **memory}, tables)
+
+
+def memory_specs(parts: Parts) -> dict[str, TensorSpec]:
+    """Shape and dtype of each name; GraphError if two parts disagree."""
+    specs: dict[str, TensorSpec] = {}
+    for part in parts:
+        if isinstance(part, Stop):
+            continue
+        named = [*zip(part.inputs, part.graph.inputs, strict=True), *zip(part.outputs, part.graph.outputs, strict=True)]
+        for name, x in named:
+            if specs.setdefault(name, x.spec) != x.spec:
+                raise GraphError(f"{name!r} is {specs[name]} in one part and {x.spec} in another")
+    return specs
+
+
+def checked(specs: Mapping[str, TensorSpec], memory: Memory, tables: Memory) -> None:
+    """GraphError unless every array has its name's shape and dtype and is C-contiguous."""
+    for name, array in (*memory.items(), *tables.items()):
+        if name not in specs:
+            continue
+        shape = array.shape[1:] if name in tables else array.shape
+        if shape != specs[name].shape or array.dtype != specs[name].dtype or not array.flags.c_contiguous:
+            raise GraphError(f"{name!r} must be a C-contiguous {specs[name]}, got {array.dtype}{list(shape)}")
+
+
+def private_memory(specs: Mapping[str, TensorSpec], memory: Memory, tables: Memory) -> dict[str, np.ndarray]:
+    """Arrays for the names that nobody gave."""
+    given = memory.keys() | tables.keys()
+    return {name: np.zeros(spec.shape, spec.dtype) for name, spec in specs.items() if name not in given}
+
+
+class Interpreted:
+    """The reference: every part evaluated by NumPy."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.specs = memory_specs(parts)
+        self.parts = [(p, None if isinstance(p, Stop) else evaluator(p.graph)) for p in parts]
+
+    def bind(self, memory: Memory, tables: Memory) -> InterpretedBound:
+        checked(self.specs, memory, tables)
+        return InterpretedBound(self, {**private_memory(self.specs, memory, tables), **memory}, dict(tables))
+
+
+class InterpretedBound:
+    """The reference, joined to its memory."""
+
+    def __init__(self, linked: Interpreted, memory: dict[str, np.ndarray], tables: dict[str, np.ndarray]) -> None:
+        self.linked, self.memory, self.tables, self.next = linked, memory, tables, 0
+
+    def point(self, name: str, array: np.ndarray) -> None:
+        self.memory[name] = array
+
+    def rewind(self) -> None:
+        self.next = 0
+
+    def run(self, steps: int) -> int:
+        for done in range(steps):
+            for part, evaluate in self.linked.parts:
+                if isinstance(part, Stop):
+                    if not self._held(part.name):
+                        return done
+                    continue
+                assert evaluate is not None
+                values = evaluate(*map(self._held, part.inputs))
+                for name, value in zip(part.outputs, values, strict=True):
+                    self._held(name)[...] = value
+            self.next += 1
+        return steps
+
+    def _held(self, name: str) -> np.ndarray:
+        return self.tables[name][self.next, ...] if name in self.tables else self.memory[name]

@@ -1,0 +1,273 @@
+"""Fusion: nests that walk the same grid become one, and values that are read where they were made stay in registers.
+
+Each pass takes a program and gives one that stores the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from chainrule.kernel import (
+    Accumulate,
+    Affine,
+    Gather,
+    Gemm,
+    LaneLoop,
+    Load,
+    Local,
+    Nest,
+    Op,
+    Program,
+    Scalar,
+    SerialLoop,
+    Statement,
+    Store,
+    Variable,
+    walk,
+)
+from chainrule.lowering.effects import independent, reads, row_local
+
+REACH = 12
+"""How many statements back a nest looks for one to join."""
+
+FEWEST_ROWS = 8
+"""Grids of fewer points are joined only where little work would be kept from other threads."""
+
+LITTLE = 4096
+"""Elements."""
+
+
+def fused(program: Program) -> Program:
+    """Join nests, forward values, drop stores that nobody reads."""
+    statements = joined(list(program.statements))
+    statements = [_with_joined_lanes(s) if isinstance(s, Nest) else s for s in statements]
+    statements = without_dead_stores(statements, program)
+    return replace(program, statements=tuple(statements))
+
+
+# ------------------------------------------------------------------------------------------------ nests
+
+
+def joined(statements: list[Statement]) -> list[Statement]:
+    """Each nest moves back into an earlier one over the same grid, where no other statement is in the way."""
+    result: list[Statement] = []
+    for statement in statements:
+        place = _partner(result, statement) if isinstance(statement, Nest) else None
+        if place is None:
+            result.append(statement)
+        else:
+            result[place] = _join(result[place], statement)  # type: ignore[arg-type]
+    return result
+
+
+def _partner(earlier: list[Statement], nest: Nest) -> int | None:
+    for back in range(1, min(REACH, len(earlier)) + 1):
+        place = len(earlier) - back
+        other = earlier[place]
+        if isinstance(other, Nest) and other.extents == nest.extents and _joinable(other, nest):
+            return place
+        if not independent(other, nest):
+            return None
+    return None
+
+
+def _joinable(a: Nest, b: Nest) -> bool:
+    if a.in_order or b.in_order:
+        return False
+    renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
+    if not row_local(a, renamed):
+        return False
+    if a.splits_lanes and b.splits_lanes and _lanes_join(a.loops[0], renamed.loops[0]):
+        return True
+    points = math.prod(a.extents)
+    work = points * sum(loop.extent for loop in a.loops + b.loops)
+    return points >= FEWEST_ROWS or work <= LITTLE
+
+
+def _join(a: Nest, b: Nest) -> Nest:
+    renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
+    return _with_joined_lanes(Nest(a.variables, a.extents, a.loops + renamed.loops))
+
+
+def _with_joined_lanes(nest: Nest) -> Nest:
+    loops: list[LaneLoop] = []
+    for loop in nest.loops:
+        if loops and _lanes_join(loops[-1], loop):
+            loops[-1] = _joined_loop(loops[-1], loop)
+        else:
+            loops.append(loop)
+    return replace(nest, loops=tuple(loops))
+
+
+# ------------------------------------------------------------------------------------------------ lane loops
+
+
+def _lanes_join(a: LaneLoop, b: LaneLoop) -> bool:
+    """Whether two lane loops can be one: b needs of a only what a makes in the same lane."""
+    if a.extent != b.extent or a.extent == 1:
+        return False
+    names = {x.name for x in a.accumulates}
+    expressions = walk(*_values(b))
+    if any(isinstance(e, Local) and e.name in names for e in expressions):
+        return False
+    made = {s.buffer: s for s in a.stores}
+    made_inside = {s.buffer for serial in a.serial for s in serial.stores}
+    touched = [e for e in expressions if isinstance(e, (Load, Gather))]
+    if any(e.buffer in made_inside for e in touched) or any(s.adds for s in (*a.stores, *b.stores)):
+        return False
+    inner = {e for serial in b.serial for e in walk(*_serial_values(serial))}
+    for e in touched:
+        if e.buffer in made and (e in inner or not _same_place(made[e.buffer], a, e, b)):
+            return False
+    stored_by_b = {s.buffer: s for s in b.stores} | {s.buffer: s for serial in b.serial for s in serial.stores}
+    for own in walk(*_values(a)):
+        if isinstance(own, Gather) and own.buffer in stored_by_b:
+            return False
+        if isinstance(own, Load) and own.buffer in stored_by_b:
+            there = stored_by_b[own.buffer].at
+            if _affine(own.at, {a.variable: b.variable}) != there:
+                return False
+    return not (made.keys() | made_inside) & stored_by_b.keys()
+
+
+def _same_place(store: Store, a: LaneLoop, load: Scalar, b: LaneLoop) -> bool:
+    return (
+        isinstance(load, Load)
+        and isinstance(store.at, Affine)
+        and _affine(load.at, {b.variable: a.variable}) == store.at
+        and load.where is None
+        and load.dtype == store.value.dtype
+    )
+
+
+def _joined_loop(a: LaneLoop, b: LaneLoop) -> LaneLoop:
+    made = {s.buffer: s.value for s in a.stores}
+    rename = _Rewrite({b.variable: a.variable}, made)
+    return LaneLoop(
+        a.variable,
+        a.extent,
+        a.serial + tuple(_serial(s, rename) for s in b.serial),
+        a.stores + tuple(_stored(s, rename) for s in b.stores),
+        a.accumulates + tuple(Accumulate(x.name, x.how, rename(x.value)) for x in b.accumulates),
+    )
+
+
+def _values(loop: LaneLoop) -> list[Scalar]:
+    found = [v for serial in loop.serial for v in _serial_values(serial)]
+    found += [s.value for s in loop.stores] + [s.at for s in loop.stores if isinstance(s.at, Scalar)]
+    return found + [a.value for a in loop.accumulates]
+
+
+def _serial_values(serial: SerialLoop) -> list[Scalar]:
+    found = [a.value for a in serial.accumulates] + [s.value for s in serial.stores]
+    return found + [s.at for s in serial.stores if isinstance(s.at, Scalar)]
+
+
+# ------------------------------------------------------------------------------------------------ renaming
+
+
+def _affine(at: Affine, names: dict[str, str]) -> Affine:
+    return Affine(at.start, tuple(sorted((names.get(n, n), s) for n, s in at.strides)))
+
+
+class _Rewrite:
+    """Expressions with loop variables renamed, and loads replaced by the values that were stored there."""
+
+    def __init__(self, names: dict[str, str], made: dict[int, Scalar]) -> None:
+        self.names, self.made = names, made
+        self.done: dict[Scalar, Scalar] = {}
+
+    def __call__(self, root: Scalar) -> Scalar:
+        for e in walk(root):
+            if e not in self.done:
+                self.done[e] = self._one(e)
+        return self.done[root]
+
+    def _one(self, e: Scalar) -> Scalar:
+        if isinstance(e, Variable):
+            return replace(e, name=self.names.get(e.name, e.name))
+        if isinstance(e, Load):
+            if e.buffer in self.made:
+                return self.made[e.buffer]
+            where = None if e.where is None else self.done[e.where]
+            return replace(e, at=_affine(e.at, self.names), where=where)
+        if isinstance(e, Gather):
+            return replace(e, at=self.done[e.at])
+        if isinstance(e, Op):
+            return replace(e, arguments=tuple(self.done[a] for a in e.arguments))
+        return e
+
+
+def _stored(store: Store, rewrite: _Rewrite) -> Store:
+    at = rewrite(store.at) if isinstance(store.at, Scalar) else _affine(store.at, rewrite.names)
+    return replace(store, at=at, value=rewrite(store.value))
+
+
+def _serial(serial: SerialLoop, rewrite: _Rewrite) -> SerialLoop:
+    return replace(
+        serial,
+        accumulates=tuple(Accumulate(a.name, a.how, rewrite(a.value)) for a in serial.accumulates),
+        stores=tuple(_stored(s, rewrite) for s in serial.stores),
+    )
+
+
+def _renamed(nest: Nest, names: dict[str, str]) -> Nest:
+    rewrite = _Rewrite(names, {})
+    loops = tuple(
+        replace(
+            loop,
+            serial=tuple(_serial(s, rewrite) for s in loop.serial),
+            stores=tuple(_stored(s, rewrite) for s in loop.stores),
+            accumulates=tuple(Accumulate(a.name, a.how, rewrite(a.value)) for a in loop.accumulates),
+        )
+        for loop in nest.loops
+    )
+    return Nest(tuple(names[v] for v in nest.variables), nest.extents, loops)
+
+
+# ------------------------------------------------------------------------------------------------ dead stores
+
+
+def without_dead_stores(statements: list[Statement], program: Program) -> list[Statement]:
+    """Stores to scratch that no statement reads are dropped, until nothing changes."""
+    while True:
+        needed = set(program.outputs) | {b for s in statements for b in reads(s)}
+        kept: list[Statement] = []
+        for statement in statements:
+            if isinstance(statement, Nest):
+                lean = _lean(statement, needed)
+                if lean is not None:
+                    kept.append(lean)
+            elif not isinstance(statement, Gemm) or statement.result.buffer in needed:
+                kept.append(statement)
+        if kept == statements:
+            return statements
+        statements = kept
+
+
+def _lean(nest: Nest, needed: set[int]) -> Nest | None:
+    used = {e.name for v in nest.values() for e in walk(v) if isinstance(e, Local)}
+    loops = []
+    for loop in nest.loops:
+        serial = tuple(
+            replace(
+                s,
+                stores=tuple(x for x in s.stores if x.buffer in needed),
+                accumulates=tuple(a for a in s.accumulates if a.name in used),
+            )
+            for s in loop.serial
+        )
+        lean = replace(
+            loop,
+            serial=tuple(s for s in serial if s.stores or s.accumulates),
+            stores=tuple(s for s in loop.stores if s.buffer in needed),
+            accumulates=tuple(a for a in loop.accumulates if a.name in used),
+        )
+        if lean.serial or lean.stores or lean.accumulates:
+            loops.append(lean)
+    return replace(nest, loops=tuple(loops)) if any(_effects(loop) for loop in loops) else None
+
+
+def _effects(loop: LaneLoop) -> bool:
+    return bool(loop.stores or any(s.stores for s in loop.serial))

@@ -1,0 +1,54 @@
+"""Memory: scratch buffers share one arena, each for as long as something still reads it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chainrule.kernel import Program
+from chainrule.lowering.effects import reads, writes
+
+ALIGNMENT = 64
+
+
+def planned(program: Program) -> Program:
+    """Offsets for every scratch buffer: buffers whose lives do not meet may share memory. Largest first, first fit."""
+    lives = lifetimes(program)
+    placed: list[tuple[int, int, int, int]] = []  # first, last statement; start, end in bytes
+    offsets: dict[int, int] = {}
+    order = sorted(lives, key=lambda b: (-_bytes(program, b), lives[b]))
+    for buffer in order:
+        first, last = lives[buffer]
+        size = _bytes(program, buffer)
+        start = 0
+        for _, _, begin, end in sorted((p for p in placed if p[0] <= last and first <= p[1]), key=lambda p: p[2]):
+            if begin - start >= size:
+                break
+            start = max(start, end)
+        offsets[buffer] = start
+        placed.append((first, last, start, start + size))
+    buffers = tuple(replace(b, offset=offsets.get(i, 0)) for i, b in enumerate(program.buffers))
+    return replace(program, buffers=buffers, arena=max((end for *_, end in placed), default=0))
+
+
+def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
+    """First and last statement that touches each scratch buffer."""
+    lives: dict[int, tuple[int, int]] = {}
+    for i, statement in enumerate(program.statements):
+        for buffer in reads(statement) | writes(statement):
+            if program.buffers[buffer].role == "scratch":
+                lives[buffer] = (lives.get(buffer, (i, i))[0], i)
+    return lives
+
+
+def live_bytes(program: Program) -> int:
+    """The most bytes of scratch that are needed at once: no plan can do with less."""
+    lives = lifetimes(program)
+    return max(
+        (sum(_bytes(program, b) for b, (f, l) in lives.items() if f <= i <= l) for i in range(len(program.statements))),
+        default=0,
+    )
+
+
+def _bytes(program: Program, buffer: int) -> int:
+    held = program.buffers[buffer]
+    return -(-max(held.size * held.dtype.itemsize, 1) // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,168 @@
+"""Matrix products as tasks, against NumPy."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from chainrule.backends.native import runtime
+from chainrule.backends.native.blas import blas
+from chainrule.backends.native.build import own_functions
+from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.table import Block, Group, Task, pack
+from chainrule.errors import ArgumentError, MissingDependencyError
+from chainrule.kernel import Gemm, Matrix
+
+SIZES = [(1, 1, 1), (1, 5, 3), (5, 1, 3), (3, 5, 1), (2, 16, 32), (33, 17, 65), (64, 130, 70), (300, 520, 40)]
+
+
+def matrix(slot: int, array: np.ndarray, base: np.ndarray) -> Matrix:
+    """Where a [batch, rows, columns] view of ``base`` lies."""
+    size = array.dtype.itemsize
+    strides = [s // size for s in array.strides]
+    start = (array.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // size
+    return Matrix(slot, start, strides[1], strides[2], strides[0])
+
+
+def laid_out(draw, batch, rows, columns, transposed, dtype):
+    """(memory, view [batch, rows, columns]) with room around every row, so that strides exceed extents."""
+    shape = (batch, columns + 3, rows + 2) if transposed else (batch, rows + 2, columns + 3)
+    memory = draw.standard_normal(shape).astype(dtype)
+    view = memory.transpose(0, 2, 1) if transposed else memory
+    return memory, view[:, 1 : rows + 1, 2 : columns + 2]
+
+
+def multiplied(product: Gemm, dtype, *memories: np.ndarray, blocks=None) -> None:
+    function, params = own_functions()[gemm_name(np.dtype(dtype))], gemm_params(product)
+    blocks = gemm_blocks(product) if blocks is None else blocks
+    group = Group(tuple(Block((Task(function, params, *b),)) for b in blocks), 0.0)
+    assert runtime.run(pack([group]), np.array([m.ctypes.data for m in memories], np.int64)) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "n", "k"), SIZES)
+def test_products_agree_with_numpy_in_every_layout(m, n, k, dtype):
+    draw = np.random.default_rng(m * n * k)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    for batch, left_turned, right_turned, result_turned, adds in itertools.product(
+        (1, 3), (False, True), (False, True), (False, True), (False, True)
+    ):
+        a_memory, a = laid_out(draw, batch, m, k, left_turned, dtype)
+        b_memory, b = laid_out(draw, batch, k, n, right_turned, dtype)
+        c_memory, c = laid_out(draw, batch, m, n, result_turned, dtype)
+        product = Gemm(m, n, k, matrix(0, a, a_memory), matrix(1, b, b_memory), matrix(2, c, c_memory), batch, adds)
+        before, around = c.copy(), c_memory.copy()
+        around_view = c_memory  # what lies around the result must stay
+        multiplied(product, dtype, a_memory, b_memory, c_memory)
+        a64, b64 = a.astype("f8"), b.astype("f8")
+        exact = a64 @ b64 + (before if adds else 0)
+        bound = np.abs(a64) @ np.abs(b64) + np.abs(before)
+        assert (np.abs(c - exact) <= tolerance * bound).all()
+        c[...] = before
+        np.testing.assert_array_equal(around_view, around)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (64, 64, 0)])
+def test_a_size_of_zero_gives_zeros_or_nothing(m, n, k, adds):
+    a, b = np.full((m, k), np.nan, "f"), np.full((k, n), np.nan, "f")
+    c = np.full((m, n), 7, "f")
+    product = Gemm(m, n, k, Matrix(0, 0, k, 1), Matrix(1, 0, n, 1), Matrix(2, 0, n, 1), 1, adds)
+    multiplied(product, "f", a, b, c)
+    assert (c == (7 if adds else 0)).all()
+    multiplied(product, "f", a, b, c, blocks=[(0, 0, 0, n), (0, m, 0, 0)])
+
+
+@pytest.mark.parametrize("size", [4, 200])
+def test_what_was_in_the_result_does_not_matter_unless_it_adds(size):
+    a = np.ones((size, size), "f")
+    c = np.full((size, size), np.nan, "f")
+    multiplied(Gemm(size, size, size, *(Matrix(i, 0, size, 1) for i in range(3))), "f", a, a, c)
+    assert (c == size).all()
+
+
+def test_one_matrix_for_all_entries_of_a_batch_has_a_batch_stride_of_zero():
+    draw = np.random.default_rng(0)
+    a, b, c = draw.standard_normal((5, 8, 4)), draw.standard_normal((4, 6)), np.empty((5, 8, 6))
+    left, right, result = Matrix(0, 0, 4, 1, 32), Matrix(1, 0, 6, 1, 0), Matrix(2, 0, 6, 1, 48)
+    multiplied(Gemm(8, 6, 4, left, right, result, 5), "f8", a, b, c)
+    np.testing.assert_allclose(c, a @ b, rtol=1e-13)
+
+
+def test_a_range_of_rows_may_begin_and_end_inside_batch_entries():
+    draw = np.random.default_rng(0)
+    a, b, c = draw.standard_normal((4, 5, 3)), draw.standard_normal((4, 3, 7)), np.zeros((4, 5, 7))
+    product = Gemm(5, 7, 3, Matrix(0, 0, 3, 1, 15), Matrix(1, 0, 7, 1, 21), Matrix(2, 0, 7, 1, 35), 4)
+    multiplied(product, "f8", a, b, c, blocks=[(3, 17, 2, 6)])
+    expected = np.zeros((20, 7))
+    expected[3:17, 2:6] = (a @ b).reshape(20, 7)[3:17, 2:6]
+    np.testing.assert_allclose(c.reshape(20, 7), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize(("m", "n", "k"), [*SIZES, (256, 2048, 2048), (2048, 256, 999), (1, 100_000, 64)])
+def test_blocks_cover_the_result_once(m, n, k, batch):
+    square = Matrix(0, 0, 1, 1)
+    covered = np.zeros((batch * m, n), np.int8)
+    for g0, g1, v0, v1 in gemm_blocks(Gemm(m, n, k, square, square, square, batch)):
+        assert g0 < g1
+        assert v0 < v1
+        covered[g0:g1, v0:v1] += 1
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("strides", [(6, 2), (0, 1), (2, 1), (-3, 1), (1, -3), (1, 1)])
+def test_a_matrix_that_blas_cannot_read_in_place_is_refused(strides):
+    fine = Matrix(0, 0, 3, 1)
+    with pytest.raises(ArgumentError, match=r"the left matrix of a product, 3 x 3 with strides .* copy it"):
+        gemm_params(Gemm(3, 3, 3, Matrix(0, 0, *strides), fine, fine))
+    with pytest.raises(ArgumentError, match=r"the result matrix"):
+        gemm_params(Gemm(3, 3, 3, fine, fine, Matrix(0, 0, *strides)))
+
+
+def test_products_of_integers_are_refused():
+    with pytest.raises(ArgumentError, match="float32 or float64, got int64; cast"):
+        gemm_name(np.dtype("i8"))
+
+
+def test_numpy_keeps_its_own_threads():
+    """NumPy's copy of OpenBLAS is asked how many threads it has, before and after ours is loaded."""
+    text = """
+import ctypes, re, sys, numpy as np
+from pathlib import Path
+from chainrule.backends.native.blas import blas
+maps = Path("/proc/self/maps").read_text()
+path = next(p for p in re.findall(r"/\\S+", maps) if "openblas" in p and "numpy" in p)
+theirs = ctypes.CDLL(path).scipy_openblas_get_num_threads64_
+before = theirs()
+assert blas().addresses
+print(before, theirs())
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment, timeout=60)
+    if "StopIteration" in result.stderr:
+        pytest.skip("this NumPy does not bring an OpenBLAS")
+    before, after = result.stdout.split()
+    assert before == after != "1", result.stdout + result.stderr
+
+
+def test_the_kernel_that_runs_is_known():
+    assert blas().kernel
+    assert blas().version.startswith("OpenBLAS 0.3.")
+
+
+def test_a_missing_openblas_says_what_to_install(monkeypatch):
+    blas.cache_clear()
+    monkeypatch.setitem(sys.modules, "scipy_openblas64", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'scipy-openblas64>=0\.3\.29'"):
+        blas()
+    monkeypatch.undo()
+    blas.cache_clear()
+    assert blas().kernel
