@@ -392,6 +392,14 @@ def test_what_reads_a_buffer_after_a_store_into_it_sees_what_was_stored():
     assert total[0] == n * (n - 1)
 
 
+def test_a_serial_loop_reads_again_what_it_stores():
+    rows, columns = 5, 21
+    x = Load(FLOAT32, 0, Affine(0, (("i", 1), ("r", columns))))
+    serial = SerialLoop(("r",), (rows,), (), (Store(1, along(), op("add", Load(FLOAT32, 1, along()), x)),))
+    values = np.random.default_rng(0).normal(size=rows * columns).astype(np.float32)
+    agree(Nest((), (), (LaneLoop("i", columns, (serial,)),)), [values, np.ones(columns, np.float32)])
+
+
 def test_accumulations_of_one_serial_loop_see_each_other_as_they_were():
     a = Accumulate("a", "sum", op("add", Local(INT64, "b"), Const(INT64, 1)))
     b = Accumulate("b", "sum", op("add", Local(INT64, "a"), Const(INT64, 2)))
