@@ -70,12 +70,12 @@ class Evaluation:
                 self.locals[a.name] = np.full(loop.extent, start(a.how, a.value.dtype))
             for point in itertools.product(*map(range, serial.extents)):
                 self.values |= dict(zip(serial.variables, point, strict=True))
-                for a in serial.accumulates:
-                    self.locals[a.name] = JOINS[a.how](self.locals[a.name], self.value(a.value))
+                self.locals |= {
+                    a.name: JOINS[a.how](self.locals[a.name], self.value(a.value)) for a in serial.accumulates
+                }
                 self.store(serial.stores)
-        totals = {a.name: self.total(a) for a in loop.accumulates}
         self.store(loop.stores)
-        self.locals |= totals
+        self.locals |= {a.name: self.total(a) for a in loop.accumulates}
 
     def total(self, a):
         value, lanes = self.value(a.value), np.full(16, start(a.how, a.value.dtype))
@@ -87,9 +87,8 @@ class Evaluation:
         return lanes[0] if self.extent else start(a.how, a.value.dtype)
 
     def store(self, stores):
-        done = [(s, self.position(s.at), self.value(s.value)) for s in stores]
-        for s, at, value in done:
-            array = self.arrays[s.buffer]
+        for s in stores:
+            at, value, array = self.position(s.at), self.value(s.value), self.arrays[s.buffer]
             for k, v in zip(at, value, strict=True):
                 if 0 <= k < len(array):
                     array[k] = array[k] + v if s.adds else v

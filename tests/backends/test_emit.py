@@ -363,15 +363,49 @@ def test_parts_of_the_grid_and_of_the_lanes_give_the_bits_of_the_whole():
 
 
 def test_an_update_in_place_reads_all_that_it_needs_before_it_stores():
-    """p -= m where m itself is new and stored: every value is computed from memory as it was."""
+    """New moment and weight where buffers 3 and 4 are the memory of 1 and 2."""
     n = 50
     g, m, p = (Load(FLOAT32, k, along()) for k in range(3))
     new = op("add", op("multiply", m, Const(FLOAT32, 0.5)), g)
-    stores = (Store(1, along(), new), Store(2, along(), op("subtract", p, new)))
+    stores = (Store(3, along(), new), Store(4, along(), op("subtract", op("multiply", p, m), new)))
     random = np.random.default_rng(0)
-    agree(
-        Nest((), (), (LaneLoop("i", n, stores=stores),)), [random.normal(size=n).astype(np.float32) for _ in range(3)]
+    gradient, moment, weight = (random.normal(size=n).astype(np.float32) for _ in range(3))
+    expected = [moment * np.float32(0.5) + gradient, weight * moment - (moment * np.float32(0.5) + gradient)]
+    arrays = [gradient, moment, weight, moment, weight]
+    run(Nest((), (), (LaneLoop("i", n, stores=stores),)), buffers_of(arrays), arrays)
+    np.testing.assert_array_equal([moment, weight], expected)
+
+
+def test_what_reads_a_buffer_after_a_store_into_it_sees_what_was_stored():
+    n = 37
+    x = Load(INT64, 0, along())
+    doubled = op("add", x, x)
+    loop = LaneLoop(
+        "i",
+        n,
+        stores=(Store(0, along(), doubled), Store(1, along(), doubled)),
+        accumulates=(Accumulate("s", "sum", x),),
     )
+    after = LaneLoop("j", 1, stores=(Store(2, Affine(0), Local(INT64, "s")),))
+    _, twice, total = agree(Nest((), (), (loop, after)), [np.arange(n), np.zeros(n, np.int64), np.zeros(1, np.int64)])
+    assert twice.tolist() == list(range(0, 4 * n, 4))
+    assert total[0] == n * (n - 1)
+
+
+def test_a_serial_loop_reads_again_what_it_stores():
+    rows, columns = 5, 21
+    x = Load(FLOAT32, 0, Affine(0, (("i", 1), ("r", columns))))
+    serial = SerialLoop(("r",), (rows,), (), (Store(1, along(), op("add", Load(FLOAT32, 1, along()), x)),))
+    values = np.random.default_rng(0).normal(size=rows * columns).astype(np.float32)
+    agree(Nest((), (), (LaneLoop("i", columns, (serial,)),)), [values, np.ones(columns, np.float32)])
+
+
+def test_accumulations_of_one_serial_loop_see_each_other_as_they_were():
+    a = Accumulate("a", "sum", op("add", Local(INT64, "b"), Const(INT64, 1)))
+    b = Accumulate("b", "sum", op("add", Local(INT64, "a"), Const(INT64, 2)))
+    serial = SerialLoop(("k",), (5,), (a, b))
+    stores = (Store(0, along(), Local(INT64, "a")), Store(1, along(), Local(INT64, "b")))
+    agree(Nest((), (), (LaneLoop("i", 20, (serial,), stores),)), [np.zeros(20, np.int64), np.zeros(20, np.int64)])
 
 
 def test_a_later_loop_sees_what_an_earlier_loop_of_its_point_stored():

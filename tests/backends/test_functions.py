@@ -77,6 +77,12 @@ def random_floats(name, n, seed=0):
     return np.concatenate([bits, random.normal(0, scale).astype(np.float32)])
 
 
+def never_falls(y):
+    """NaN, which ends a sorted array and is what logarithms give below 0, is left out."""
+    y = y[~np.isnan(y)]
+    return bool(np.all(y[1:] >= y[:-1]))
+
+
 SPECIAL = np.array(
     [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754944e-38, -1e-39, 3.4028235e38, -3.4028235e38,
      88.72284, -103.97208, 0.55, 0.96], np.float32,
@@ -111,14 +117,12 @@ def test_infinities_zeros_denormals_and_nan_are_as_numpys(name):
 @pytest.mark.parametrize("name", RISING)
 def test_float32_functions_never_fall_where_they_should_rise(name):
     x = np.sort(random_floats(name, 1 << 21))
-    y = apply(name, x[~np.isnan(x)][: 1 << 20])
-    assert np.all(np.diff(y[~np.isnan(y)]) >= 0)
+    assert never_falls(apply(name, x))
     # Neighbours, one by one, around the places where one formula takes over from another.
     for place in (-16.6, -1.0, -0.96, -0.7, -0.55, -0.3466, 0.3466, 0.55, 0.7071, 0.96, 1.0, 1.4142, 4.0, 9.0):
         first = np.float32(place).view(np.int32) - (1 << 15)
         near = np.sort((first + np.arange(1 << 16, dtype=np.int32)).view(np.float32))
-        y = apply(name, near)
-        assert np.all(np.diff(y[~np.isnan(y)]) >= 0), place
+        assert never_falls(apply(name, near)), place
 
 
 @pytest.mark.parametrize("name", OF_ONE)
@@ -170,6 +174,6 @@ def test_float32_functions_are_exact_and_monotone_over_all_floats(name):
             assert off.max() <= ULP[name], (x[np.argmax(off)], off.max())
             if name in RISING:
                 y = sign * y[~np.isnan(y)]
-                assert np.all(np.diff(y) >= 0)
+                assert never_falls(y)
                 assert last is None or first == 0 or not y.size or y[0] >= last
                 last = y[-1] if y.size else last

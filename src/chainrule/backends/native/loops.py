@@ -1,7 +1,8 @@
 """The loops of a nest as LLVM blocks: over grid points, over lanes 16 at a time with a masked rest, and serial ones.
 
-In the body of a loop all values are computed from memory as it was, then stored in order. A loop that has no point
-leaves no code, and one of less than 16 lanes only the masked body: both are part of a nest's structure.
+In the body of a loop every value is computed before the first store, so that two buffers may be one memory (an update
+in place). Then it is stored in order; what reads a buffer that a store before it changed is computed anew. A loop that
+has no point leaves no code, and one of less than 16 lanes only the masked body: both are part of a nest's structure.
 """
 
 from __future__ import annotations
@@ -137,10 +138,10 @@ class Loops:
         self.values.reached.append({})
         for serial in loop.serial:
             self._serial_loop(serial)
-        roots = [self.values.number(a.value) for a in loop.accumulates] + self.values.store_roots(loop.stores)
-        self.values.reach(GROUP, roots, loop.stores)
-        for store in loop.stores:
-            self.values.store(store)
+        sums_of = [self.values.number(a.value) for a in loop.accumulates]
+        self.values.reach(GROUP, sums_of + self.values.store_roots(loop.stores), loop.stores)
+        self._store_in_order(loop.stores, GROUP)
+        self.values.reach(GROUP, sums_of, ())
         joined = [self._join_lanes(a, s) for a, s in zip(loop.accumulates, sums, strict=True)]
         self.values.reached.pop()
         return joined
@@ -202,18 +203,24 @@ class Loops:
         w.label(after)
 
     def _serial_body(self, loop: SerialLoop) -> None:
-        """Accumulate one after another, each seeing those before it; then store."""
-        level = GROUP + len(loop.variables)
-        for a in loop.accumulates:
-            number = self.values.number(a.value)
-            self.values.reach(level, [number], ())
-            self.values.locals[a.name] = join(
-                self.values.writer, a.how, a.value.dtype, self.values.locals[a.name], self.values.operand(number)
-            )
-            self.values.forget(set(), {a.name})
-        self.values.reach(level, self.values.store_roots(loop.stores), loop.stores)
-        for store in loop.stores:
+        """Accumulate, then store."""
+        v, level = self.values, GROUP + len(loop.variables)
+        roots = [v.number(a.value) for a in loop.accumulates]
+        v.reach(level, roots, loop.stores)
+        joined = [
+            join(v.writer, a.how, a.value.dtype, v.locals[a.name], v.operand(root))
+            for a, root in zip(loop.accumulates, roots, strict=True)
+        ]
+        v.locals |= {a.name: value for a, value in zip(loop.accumulates, joined, strict=True)}
+        v.forget(set(), {a.name for a in loop.accumulates})
+        v.reach(level, v.store_roots(loop.stores), loop.stores)
+        self._store_in_order(loop.stores, level)
+
+    def _store_in_order(self, stores: Sequence[Store], level: int) -> None:
+        for store in stores:
+            self.values.reach(level, self.values.store_roots([store]), ())
             self.values.store(store)
+            self.values.forget({store.buffer}, set())
 
     def _start_locals(self, loop: SerialLoop, level: int) -> None:
         for a in loop.accumulates:
