@@ -11,7 +11,8 @@ import numpy as np
 from chainrule.autodiff.gradients import vjp
 from chainrule.autodiff.structure import leaves, rebuilt
 from chainrule.errors import ArgumentError
-from chainrule.graph import Draw, Primitive, Tensor, as_array, holding
+from chainrule.graph import Draw, Primitive, Tensor, apply, as_array, constant, holding
+from chainrule.ops import as_tensor
 from chainrule.spec import FLOAT64
 
 STEP = 1e-3
@@ -71,23 +72,14 @@ def check_gradients(
 
     def value(*xs: np.ndarray) -> float:
         with holding(recording=False):
-            ys = [y.value("the check") for y in run(*map(_tensor, xs)) if y.spec.floating]
+            ys = [y.value("the check") for y in run(*map(constant, xs)) if y.spec.floating]
         return float(sum((w * y).sum() for w, y in zip(weights, ys, strict=True)))
 
     return _compared(value, floats, found, atol, rtol)
 
 
 def _apply(primitive: Primitive, xs: tuple, parameters: dict) -> Any:
-    from chainrule.graph import apply
-    from chainrule.ops import as_tensor
-
     return apply(primitive, tuple(map(as_tensor, xs)), parameters)
-
-
-def _tensor(x: np.ndarray) -> Tensor:
-    from chainrule.graph import constant
-
-    return constant(x)
 
 
 def _widened(x: Any) -> np.ndarray:

@@ -7,15 +7,16 @@ second derivative, and all of them work inside a traced function.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from chainrule.autodiff.structure import leaves, rebuilt, source
 from chainrule.errors import ArgumentError, DTypeError, ShapeError, UnreachableWarning
-from chainrule.graph import Tensor, context, holding, ones_cotangent, placeholder, reason, zeros_like
+from chainrule.graph import Tensor, holding, nodes_between, ones_cotangent, reason, zeros_like
 from chainrule.graph import vjp as pull_through
 from chainrule.ops import as_tensor, reshape, stack
 
@@ -36,6 +37,25 @@ def _sources(args: tuple, argnums: tuple[int, ...], name: str) -> tuple[list[Any
 def _finished(x: Tensor, live: bool) -> Tensor:
     """The result with its history only where somebody outside may differentiate it."""
     return x if live or x.array is None else Tensor(x.spec, x.array)
+
+
+def _cotangents(given: Iterable[Any], ys: list[Tensor]) -> list[Tensor]:
+    """What stands in ``given``, one structure after another, as a tensor for each of ``ys``, numbers in its dtype."""
+    values = [v for structure in given for v in leaves(structure)]
+    if len(values) != len(ys):
+        raise ShapeError(f"{len(ys)} values need as many cotangents or tangents, got {len(values)}")
+    found = [v if isinstance(v, Tensor) else as_tensor(v, y.dtype) for v, y in zip(values, ys, strict=True)]
+    for v, y in zip(found, ys, strict=True):
+        if v.shape != y.shape:
+            raise ShapeError(f"a cotangent or tangent of a {y.spec} must have its shape, got {v.spec}")
+    return found
+
+
+def _outlives(outputs: list[Tensor], own: list[Tensor]) -> bool:
+    """Whether ``outputs`` depend on something other than ``own`` that somebody outside differentiates by."""
+    first = min((x.serial for x in own), default=math.inf)  # later leaves belong to derivatives taken inside
+    read = [x for node in nodes_between(own, outputs) for x in node.inputs]
+    return any(x.node is None and x.requires_grad and x.serial < first for x in [*outputs, *read])
 
 
 def _live(args: tuple) -> bool:
@@ -64,12 +84,15 @@ def value_and_grad(function: Function, argnums: int | tuple[int, ...] = 0, has_a
             if not isinstance(value, Tensor):
                 raise DTypeError(f"grad: the function must return a Tensor, got {type(value).__name__}: "
                                  "build the result with chainrule's operations")  # fmt: skip
+            live = live or _outlives([value], wrt)
             pulled = _reached([value], [ones_cotangent(value)], wrt)
         found = iter([_finished(g, live) for g in pulled])
         by_argument = tuple(rebuilt(inputs[k], lambda _: next(found)) for k in chosen)
         gradient = by_argument[0] if isinstance(argnums, int) else by_argument
         value = _finished(value, live)
-        return ((value, returned[1]), gradient) if has_aux else (value, gradient)
+        if not has_aux:
+            return value, gradient
+        return (value, rebuilt(returned[1], lambda x: _finished(x, live) if isinstance(x, Tensor) else x)), gradient
 
     return both
 
@@ -103,11 +126,11 @@ def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
     with holding(recording=True):
         inputs, wrt = _sources(primals, tuple(range(len(primals))), "vjp")
         outputs = function(*inputs)
+    ys = leaves(outputs)
+    live = live or _outlives(ys, wrt)
 
     def pull(cotangent: Any) -> Any:
-        ys, dys = leaves(outputs), [as_tensor(c) for c in leaves(cotangent)]
-        if len(ys) != len(dys):
-            raise ShapeError(f"vjp: the function has {len(ys)} outputs, got {len(dys)} cotangents")
+        dys = _cotangents([cotangent], ys)
         with holding(recording=True):
             found = iter([_finished(g, live or _live(tuple(dys))) for g in _reached(ys, dys, wrt)])
         pulled = tuple(rebuilt(x, lambda _: next(found)) for x in inputs)
@@ -126,21 +149,13 @@ def jvp(function: Function, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
         inputs, wrt = _sources(primals, tuple(range(len(primals))), "jvp")
         outputs = function(*inputs)
         ys = leaves(outputs)
-        us = [_probe(y) for y in ys]
-        vs = [as_tensor(v) for v in leaves(list(tangents))]
-        if len(vs) != len(wrt):
-            raise ShapeError(f"jvp: {len(wrt)} primals need as many tangents, got {len(vs)}")
+        live = live or _outlives(ys, wrt)
+        us = [source(np.zeros(y.shape, y.dtype), "jvp") for y in ys]
+        vs = _cotangents(tangents, wrt)
         pulled = [(g, v) for g, v in zip(pull_through(ys, us, wrt), vs, strict=True) if g is not None]
         pushed = pull_through([g for g, _ in pulled], [v for _, v in pulled], us)
         found = iter([_finished(zeros_like(y) if t is None else t, live) for y, t in zip(ys, pushed, strict=True)])
     return rebuilt(outputs, lambda y: _finished(y, live)), rebuilt(outputs, lambda _: next(found))
-
-
-def _probe(y: Tensor) -> Tensor:
-    """A cotangent to differentiate by; its value does not matter."""
-    probe = Tensor(y.spec, np.zeros(y.shape, y.dtype))
-    probe.requires_grad = True
-    return probe if context.trace is None else placeholder(y.spec)
 
 
 def jacobian(function: Function, argnums: int | tuple[int, ...] = 0) -> Function:
@@ -153,6 +168,7 @@ def jacobian(function: Function, argnums: int | tuple[int, ...] = 0) -> Function
             y = function(*inputs, **keywords)
             if not isinstance(y, Tensor):
                 raise DTypeError(f"jacobian: the function must return one Tensor, got {type(y).__name__}")
+            live = live or _outlives([y], wrt)
             rows = []
             for i in range(y.size):
                 unit = np.zeros(y.size, y.dtype)
@@ -190,12 +206,10 @@ def hvp(function: Function, primals: tuple, vectors: tuple) -> Any:
     with holding(recording=True):
         inputs, wrt = _sources(primals, tuple(range(len(primals))), "hvp")
         value = function(*inputs)
-        vs = [as_tensor(v) for v in leaves(list(vectors))]
+        live = live or _outlives([value], wrt)
+        vs = _cotangents(vectors, wrt)
         gradients = pull_through([value], [ones_cotangent(value)], wrt)
         known = [(g, v) for g, v in zip(gradients, vs, strict=True) if g is not None]
-        for g, v in known:
-            if g.shape != v.shape:
-                raise ShapeError(f"hvp: a vector of {v.spec} does not fit a primal of {g.spec}")
         pulled = pull_through([g for g, _ in known], [v for _, v in known], wrt)
     found = iter([_finished(zeros_like(x) if h is None else h, live) for x, h in zip(wrt, pulled, strict=True)])
     products = tuple(rebuilt(x, lambda _: next(found)) for x in inputs)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import DTypeError
-from chainrule.graph import Tensor, as_array
-from chainrule.ops import identity
-from chainrule.spec import TensorSpec
+from chainrule.graph import Node, Tensor, constant, context
+from chainrule.ops import as_tensor, cast, identity
+from chainrule.spec import FLOAT32, TensorSpec
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -38,16 +38,32 @@ def _numbers(tree: Any) -> bool:
 def source(x: Any, what: str) -> Tensor:
     """A floating-point tensor to differentiate by: a fresh value equal to ``x``.
 
-    An eager Tensor or array gives a leaf of its own, linked to ``x`` when ``x`` itself is being differentiated.
+    An eager Tensor or array gives a leaf of its own, linked to ``x`` when ``x`` itself is being differentiated. Inside
+    a trace it is a traced value, whatever ``x`` is.
     """
-    if isinstance(x, Tensor) and (x.array is None or x.requires_grad):
-        made = identity(x)
-    else:
-        array = x.array if isinstance(x, Tensor) else as_array(x)
-        if array.dtype.kind in "iu" and isinstance(x, (int, list)):
-            array = array.astype(np.float32)
-        made = Tensor(TensorSpec(array.shape, array.dtype), array)
-        made.requires_grad = True
-    if not made.spec.floating:
-        raise DTypeError(f"{what}: cannot differentiate by a {made.spec}: convert it to float first")
+    given = x if isinstance(x, Tensor) else _as_floats(x)
+    if not given.spec.floating:
+        raise DTypeError(f"{what}: cannot differentiate by a {given.spec}: convert it to float first")
+    if context.trace is not None:
+        return traced_identity(given)
+    return identity(given) if given.array is None or given.requires_grad else leaf(given.array)
+
+
+def _as_floats(x: Any) -> Tensor:
+    found = as_tensor(x)
+    return cast(found, FLOAT32) if found.dtype.kind in "iu" and isinstance(x, (int, list)) else found
+
+
+def leaf(array: np.ndarray) -> Tensor:
+    """An eager value to differentiate by."""
+    made = Tensor(TensorSpec(array.shape, array.dtype), array)
+    made.requires_grad = True
     return made
+
+
+def traced_identity(x: Tensor) -> Tensor:
+    """A traced value equal to ``x``, though ``x`` may be a constant: what is computed from it stays symbolic."""
+    same = identity(x)
+    if same.array is None:
+        return same
+    return Node(identity, (constant(same),), {}, (same.spec,)).output(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import CapturedTensorError
+from chainrule.errors import CapturedTensorError, GraphError
 from chainrule.graph.context import context
 from chainrule.graph.namespace import NUMPY
 from chainrule.graph.primitive import Primitive
@@ -41,7 +41,13 @@ def _evaluate(primitive: Primitive, inputs: Any, parameters: dict, specs: tuple)
     with np.errstate(all="ignore"):
         result = primitive.evaluate(NUMPY, *(x.array for x in inputs), **parameters)
     results = result if primitive.several else (result,)
-    return tuple(np.asarray(a, s.dtype) for a, s in zip(results, specs, strict=True))
+    arrays = tuple(np.asarray(a) for a in results)
+    if [a.shape for a in arrays] != [s.shape for s in specs]:
+        raise GraphError(
+            f"{primitive.name}: its evaluate gives {', '.join(str(list(a.shape)) for a in arrays)} "
+            f"where its shape rule says {', '.join(str(list(s.shape)) for s in specs)}: make the two agree"
+        )
+    return tuple(a.astype(s.dtype, copy=False) for a, s in zip(arrays, specs, strict=True))
 
 
 def refuse_captured(x: Tensor) -> None:

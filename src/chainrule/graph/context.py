@@ -26,7 +26,7 @@ class Context(threading.local):
     observer: Callable[[Any, Any], None] | None = None
     """Called with each module and what its forward pass gave."""
     key: Tensor | None = None
-    """Random key of the step, [seed low, seed high, step low, step high]; None: the eager one."""
+    """Random key of the step, [seed low, seed high, step, first row]; None: the next eager one."""
 
 
 context = Context()

@@ -82,8 +82,8 @@ class Draw:
         for kink in kinks:
             x = np.where(np.abs(x - kink) < gap, kink + np.copysign(gap, x - kink) * 2, x)
         if distinct:
-            order = self.random.permutation(x.size).reshape(shape)
-            x = (order - x.size / 2 + 0.25) * (0.3 * self.scale)
+            order = self.random.permutation(math.prod(shape)).reshape(shape)
+            return self._laid_out((order - order.size / 2 + 0.25) * (0.3 * self.scale))
         return self._laid_out(np.asarray(x, np.float64))
 
     def _laid_out(self, x: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from chainrule.graph.apply import apply
 from chainrule.graph.tensor import Node, Tensor
 
 
@@ -44,8 +45,6 @@ def nodes_between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[N
 
 def inline(graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Apply the nodes of ``graph`` again, to ``inputs`` in place of its inputs; gives what its outputs became."""
-    from chainrule.graph.apply import apply
-
     stands: dict[object, Tensor] = {x.key: given for x, given in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes():
         result = apply(node.primitive, tuple(stands.get(x.key, x) for x in node.inputs), node.parameters)

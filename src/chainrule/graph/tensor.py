@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -53,6 +53,41 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<node {self.primitive.name} -> {', '.join(map(str, self.specs))} {shown(self.line)}>"
+
+
+def _called(name: str) -> Callable[..., Tensor]:
+    """A method that applies the operation of this name to its tensor."""
+
+    def method(self: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        return OPERATIONS[name](self, *args, **keywords)
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+def _reflected(name: str) -> Callable[..., Tensor]:
+    """A method for ``other + tensor``, where ``other`` is not a tensor."""
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        return OPERATIONS[name](other, self)
+
+    method.__name__ = method.__qualname__ = f"reflected_{name}"
+    return method
+
+
+def _of_booleans(name: str) -> Callable[..., Tensor]:
+    """A method for ``&``, ``|``, ``^`` or ``~``, which on integers would mean bits."""
+    apply = _called(name)
+
+    def method(self: Tensor, *others: Any) -> Tensor:
+        for x in (self, *others):
+            found = x if isinstance(x, Tensor) else as_array(x)
+            if found.dtype.kind != "b":
+                shown_as = f"{found.dtype.name}{list(found.shape)}"
+                raise DTypeError(f"& | ^ ~ take booleans, got {shown_as}: compare first, as (x > 0)")
+        return apply(self, *others)
+
+    return method
 
 
 class Tensor:
@@ -214,12 +249,6 @@ class Tensor:
             "build a new one with where(), concat() or scatter_add()"
         )
 
-    def reshape(self, *shape: Any) -> Tensor:
-        return OPERATIONS["reshape"](self, *shape)
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        return OPERATIONS["flatten"](self, start_dim, end_dim)
-
     def __eq__(self, other: object) -> Any:
         return OPERATIONS["equal"](self, other)
 
@@ -228,68 +257,53 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-
-def _method(name: str, reflected: bool = False) -> Any:
-    def method(self: Tensor, *args: Any, **keywords: Any) -> Any:
-        if reflected:
-            return OPERATIONS[name](args[0], self)
-        return OPERATIONS[name](self, *args, **keywords)
-
-    method.__name__ = method.__qualname__ = name
-    return method
-
-
-_OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "pow": "pow",
-    "matmul": "matmul",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "and": "logical_and",
-    "or": "logical_or",
-    "xor": "logical_xor",
-}
-_COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
-_UNARY = {"neg": "negative", "abs": "abs", "invert": "logical_not"}
-_METHODS = [
-    "sum",
-    "mean",
-    "max",
-    "min",
-    "prod",
-    "var",
-    "std",
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "cumsum",
-    "softmax",
-    "log_softmax",
-    "logsumexp",
-    "exp",
-    "log",
-    "sqrt",
-    "sin",
-    "cos",
-    "tanh",
-    "sigmoid",
-    "relu",
-    "clip",
-    "permute_dims",
-    "squeeze",
-]
-
-for _python, _operation in _OPERATORS.items():
-    setattr(Tensor, f"__{_python}__", _method(_operation))
-    setattr(Tensor, f"__r{_python}__", _method(_operation, reflected=True))
-for _python, _operation in (_COMPARISONS | _UNARY).items():
-    setattr(Tensor, f"__{_python}__", _method(_operation))
-for _operation in _METHODS:
-    setattr(Tensor, _operation, _method(_operation))
+    # Operators and methods call the operation of that name, which ops declares above this package.
+    __add__, __radd__ = _called("add"), _reflected("add")
+    __sub__, __rsub__ = _called("subtract"), _reflected("subtract")
+    __mul__, __rmul__ = _called("multiply"), _reflected("multiply")
+    __truediv__, __rtruediv__ = _called("divide"), _reflected("divide")
+    __pow__, __rpow__ = _called("pow"), _reflected("pow")
+    __matmul__, __rmatmul__ = _called("matmul"), _reflected("matmul")
+    __floordiv__, __rfloordiv__ = _called("floor_divide"), _reflected("floor_divide")
+    __mod__, __rmod__ = _called("remainder"), _reflected("remainder")
+    __and__ = __rand__ = _of_booleans("logical_and")
+    __or__ = __ror__ = _of_booleans("logical_or")
+    __xor__ = __rxor__ = _of_booleans("logical_xor")
+    __lt__ = _called("less")
+    __le__ = _called("less_equal")
+    __gt__ = _called("greater")
+    __ge__ = _called("greater_equal")
+    __neg__ = _called("negative")
+    __abs__ = _called("abs")
+    __invert__ = _of_booleans("logical_not")
+    sum = _called("sum")
+    mean = _called("mean")
+    max = _called("max")
+    min = _called("min")
+    prod = _called("prod")
+    var = _called("var")
+    std = _called("std")
+    all = _called("all")
+    any = _called("any")
+    argmax = _called("argmax")
+    argmin = _called("argmin")
+    cumsum = _called("cumsum")
+    softmax = _called("softmax")
+    log_softmax = _called("log_softmax")
+    logsumexp = _called("logsumexp")
+    exp = _called("exp")
+    log = _called("log")
+    sqrt = _called("sqrt")
+    sin = _called("sin")
+    cos = _called("cos")
+    tanh = _called("tanh")
+    sigmoid = _called("sigmoid")
+    relu = _called("relu")
+    clip = _called("clip")
+    permute_dims = _called("permute_dims")
+    squeeze = _called("squeeze")
+    reshape = _called("reshape")
+    flatten = _called("flatten")
 
 
 def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
@@ -307,14 +321,16 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
         return array.astype(dtype, copy=False)
     if (not isinstance(value, (np.ndarray, np.generic)) and array.dtype.kind == "f") or array.dtype == np.float16:
         return array.astype(FLOAT32)
+    if array.dtype.name == "uint64" and array.size and array.max() > np.iinfo(INT64).max:
+        raise DTypeError(f"uint64 becomes int64 here, which cannot hold {array.max()}: convert it to another dtype")
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"cannot make a tensor of dtype {array.dtype}: convert it to numbers, as .astype(float)")
     return array.astype(as_dtype(array.dtype) if array.dtype.name != "uint64" else INT64, copy=False)
 
 
 def constant(value: Any) -> Tensor:
-    """A tensor whose present values may be kept by a trace (``cr.constant``)."""
-    array = value.value("constant()") if isinstance(value, Tensor) else as_array(value)
+    """A tensor with a copy of the present values, which a trace may keep (``cr.constant``)."""
+    array = np.array(value.value("constant()") if isinstance(value, Tensor) else as_array(value))
     return Tensor(TensorSpec(array.shape, array.dtype), array, constant=True)
 
 

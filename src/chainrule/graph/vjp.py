@@ -26,7 +26,7 @@ def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[T
     for y, dy in zip(outputs, cotangents, strict=True):
         if dy.shape != y.shape:
             raise ShapeError(f"a cotangent must have the shape of its output: got {dy.spec} for {y.spec}")
-        _add(at, y, dy)
+        _add(at, y, dy if dy.dtype == y.dtype else OPERATIONS["astype"](dy, y.dtype))
     # Order matters: for b = a + a; c = b + b, pulling b back before c has reported loses half of a's gradient.
     # A node's readers all have larger serials, so going down the serials visits a value after all its readers.
     for node in reversed(nodes):
@@ -34,7 +34,7 @@ def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[T
         if all(dy is None for dy in dys):
             continue
         for x, dx in zip(node.inputs, pull_back(node, dys), strict=True):
-            if dx is not None and x.spec.floating:
+            if dx is not None:
                 _add(at, x, dx)
     return [at.get(x.key) for x in wrt]
 
@@ -53,13 +53,23 @@ def pull_back(node: Node, dys: Sequence[Tensor | None]) -> tuple:
             f"the pullback of {primitive.name} must return a tuple of {len(node.inputs)} cotangents, one an input, "
             f"got {type(pulled).__name__}{f' of {len(pulled)}' if isinstance(pulled, tuple) else ''}"
         )
-    for i, (x, dx) in enumerate(zip(node.inputs, pulled, strict=True)):
-        if dx is not None and dx.shape != x.shape:
-            raise GraphError(
-                f"the pullback of {primitive.name} gave a cotangent of shape {dx.shape} "
-                f"for input {i} of shape {x.shape}: sum it over broadcast axes"
-            )
-    return pulled
+    return tuple(_checked(primitive.name, i, x, dx) for i, (x, dx) in enumerate(zip(node.inputs, pulled, strict=True)))
+
+
+def _checked(name: str, i: int, x: Tensor, dx: Any) -> Tensor | None:
+    """A cotangent that a pullback gave for its input ``i``, in the input's dtype; GraphError where it cannot be one."""
+    if dx is None or not x.spec.floating:
+        return None
+    if not isinstance(dx, Tensor):
+        raise GraphError(
+            f"the pullback of {name} gave a {type(dx).__name__} for input {i}: write it with chainrule's operations"
+        )
+    if dx.shape != x.shape:
+        raise GraphError(
+            f"the pullback of {name} gave a cotangent of shape {dx.shape} "
+            f"for input {i} of shape {x.shape}: sum it over broadcast axes"
+        )
+    return dx if dx.dtype == x.dtype else OPERATIONS["astype"](dx, x.dtype)
 
 
 def _depending(wrt: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
@@ -79,8 +89,10 @@ def _add(at: dict[Any, Tensor], x: Tensor, dx: Tensor) -> None:
 def reason(outputs: Sequence[Tensor], x: Tensor) -> str:
     """Why no gradient reaches ``x`` from ``outputs``, in words."""
     readers = _depending([x], outputs)
-    if not readers:
+    if not readers and x.array is None:
         return "the loss does not use it"
+    if not readers:  # eager values keep no history through what gradients do not cross
+        return "the loss does not use it, or uses it only through booleans, integers or detached values"
     cuts = [n for n in readers if n.primitive.draw is None]
     cut = cuts[-1] if cuts else readers[-1]
     line = shown(cut.line)

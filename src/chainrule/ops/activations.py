@@ -15,10 +15,13 @@ from chainrule.ops.elementwise import (
     greater,
     greater_equal,
     less,
+    less_equal,
     logical_and,
     tanh,
     where,
 )
+from chainrule.ops.movement import reshape
+from chainrule.ops.namespace import OPS
 from chainrule.spec import TensorSpec
 
 
@@ -196,8 +199,8 @@ hardswish = elementwise(
     kinks=(-3.0, 3.0),
     domain=(-5, 5),
     evaluate=lambda xp, x: x * xp.clip(x + 3, 0, 6) / 6,
-    pullback=lambda dy, y, x: (where(less(x, -3), 0.0, where(greater_equal(x, 3), dy, dy * (x / 3 + 0.5))),),
-    convention="-1/2 at x = -3 and 1 at x = 3.",
+    pullback=lambda dy, y, x: (where(less_equal(x, -3), 0.0, where(greater_equal(x, 3), dy, dy * (x / 3 + 0.5))),),
+    convention="0 at x = -3 and 1 at x = 3, as in PyTorch.",
     why=("local derivative z/3 + 1/2 inside, 0 below, 1 above",),
 )
 
@@ -214,9 +217,6 @@ def _prelu_slopes(xp: Any, x: Any, weight: Any) -> Any:
 
 
 def _prelu_pullback(dy: Tensor, y: Tensor, x: Tensor, weight: Tensor) -> tuple:
-    from chainrule.ops.movement import reshape
-    from chainrule.ops.namespace import OPS
-
     slopes = _prelu_slopes(OPS, x, weight)
     dslopes = unbroadcast(where(greater(x, 0), 0.0, dy * x), slopes.shape)
     return where(greater(x, 0), dy, dy * slopes), reshape(dslopes, weight.shape)

@@ -51,7 +51,8 @@ def as_tensors(name: str, values: tuple) -> tuple[Tensor, ...]:
     """``values`` as tensors of one dtype.
 
     Python and NumPy scalars are weak: they take the dtype of the tensors they meet (NumPy widens float32 for an
-    ``np.float64``), except that a float scalar makes integers float32.
+    ``np.float64``), except that a float scalar makes integers float32, and that an integer which their dtype cannot
+    hold makes them int64 (NumPy raises OverflowError).
     """
     for v in values:
         if v is None or isinstance(v, str):
@@ -63,11 +64,18 @@ def as_tensors(name: str, values: tuple) -> tuple[Tensor, ...]:
         dtype = promote(*(as_tensor_dtype(d) for d in strong))
         if dtype.kind != "f" and any(a.dtype.kind == "f" for a in converted):
             dtype = FLOAT32
-        elif dtype.kind == "b" and any(a.dtype.kind != "b" for a in converted):
+        elif dtype.kind != "f" and not all(_fits(a, dtype) for a in converted):
             dtype = INT64
     else:
         dtype = promote(*(a.dtype for a in converted))
     return tuple(cast(as_tensor(v, dtype) if not isinstance(v, Tensor) else v, dtype) for v in values)
+
+
+def _fits(numbers: np.ndarray, dtype: np.dtype) -> bool:
+    if dtype.kind == "b":
+        return numbers.dtype.kind == "b"
+    limits = np.iinfo(dtype)
+    return not numbers.size or bool(limits.min <= numbers.min() and numbers.max() <= limits.max)
 
 
 def as_tensor_dtype(dtype: np.dtype) -> np.dtype:

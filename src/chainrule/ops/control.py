@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chainrule.errors import ArgumentError, ShapeError
+from chainrule.errors import ArgumentError, GraphError, ShapeError
 from chainrule.graph import (
+    Draw,
     Graph,
     Primitive,
     Tensor,
@@ -19,12 +20,13 @@ from chainrule.graph import (
     placeholder,
     trace,
     vjp,
+    write,
     zeros_like,
 )
 from chainrule.ops.broadcasting import as_tensor
-from chainrule.ops.elementwise import add
+from chainrule.ops.elementwise import add, tanh
 from chainrule.ops.namespace import OPS
-from chainrule.spec import TensorSpec
+from chainrule.spec import FLOAT64, TensorSpec
 
 stop_gradient = Primitive(
     "stop_gradient",
@@ -86,6 +88,14 @@ barrier = Primitive(
     draw=lambda point: ((point.real(point.shape()),), {}),
 )
 
+
+def _draw_recomputed(point: Draw) -> tuple[tuple, dict]:
+    x = point.real(point.shape(), -2, 2)
+    w = point.real(x.shape, -2, 2)
+    body = trace(lambda a, b: (tanh(a * b) * a, a + b), TensorSpec(x.shape, FLOAT64), TensorSpec(x.shape, FLOAT64))
+    return (x, w), {"body": body.graph}
+
+
 recomputed = Primitive(
     "checkpoint",
     "y = f(x), whose inner values the backward pass works out again",
@@ -93,6 +103,7 @@ recomputed = Primitive(
     evaluate=lambda xp, *xs, body: body_evaluate(xp, body, xs),
     pullback=_recomputed_pullback,
     arguments=lambda *xs, body: (tuple(map(as_tensor, xs)), {"body": body}),
+    draw=_draw_recomputed,
     meaning="Keeps only the inputs of f for the backward pass: less memory for one more forward pass "
     "(Chen et al. 2016, arXiv:1604.06174).",
     why=("the forward pass once more, and back through it",),
@@ -107,7 +118,10 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         tensors = tuple(map(as_tensor, args))
         traced = trace(function, *(x.spec for x in tensors), lifts=True)
         outputs = apply(recomputed, (*tensors, *traced.captured), {"body": traced.graph})
-        return outputs if len(outputs) > 1 else outputs[0]
+        returned = len(outputs) - len(traced.targets)
+        for target, value in zip(traced.targets, outputs[returned:], strict=True):
+            write(target, value)
+        return outputs[:returned] if returned > 1 else outputs[0]
 
     return wrapped
 
@@ -137,15 +151,21 @@ def scan(function: Callable[..., Any], initial: Any, sequences: Any, *, reverse:
 
     def body(*inputs: Tensor) -> tuple[Tensor, ...]:
         before, rows = inputs[: len(state)], inputs[len(state) :]
-        after, y = function(before if many_states else before[0], rows if many_sequences else rows[0])
-        (after, _), (ys, many) = _as_tuple(after), _as_tuple(y)
+        returned = function(before if many_states else before[0], rows if many_sequences else rows[0])
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise ArgumentError(f"scan: the function must return (state, y), got {type(returned).__name__}")
+        (after, _), (ys, many) = _as_tuple(returned[0]), _as_tuple(returned[1])
         shape_of_result.append(many)
+        if len(after) != len(before):
+            raise ShapeError(f"scan: {len(before)} states go in and {len(after)} come out: return the same number")
         for i, (a, b) in enumerate(zip(before, after, strict=True)):
             if a.spec != b.spec:
                 raise ShapeError(f"scan: state {i} goes in as {a.spec} and comes out as {b.spec}: they must be equal")
         return (*after, *ys)
 
     traced = trace(body, *(x.spec for x in state), *(TensorSpec(x.shape[1:], x.dtype) for x in xs), lifts=True)
+    if traced.targets:
+        raise GraphError("scan: its function writes to a buffer, which would keep one step's value: return it as state")
     outputs = _apply_scan(traced.graph, state, xs, traced.captured, reverse)
     last, ys = outputs[: len(state)], outputs[len(state) : len(traced.graph.outputs)]
     return (last if many_states else last[0]), (ys if shape_of_result[0] else ys[0])
@@ -264,6 +284,16 @@ def _backward_body(body: Graph, carries: int, sequences: int, kept: int, dstate:
     return Graph(inputs, (*to_state, *to_fixed, *to_rows))
 
 
+def _draw_scan(point: Draw) -> tuple[tuple, dict]:
+    """A small recurrent cell: h' = tanh(h w + x), y = h x."""
+    shape, steps = point.shape(0, 1), point.size()
+    state, xs, w = point.real(shape, -1, 1), point.real((steps, *shape), -1, 1), point.real(shape, -1, 1)
+    body = trace(lambda h, x, w: (tanh(h * w + x), h * x), *(TensorSpec(shape, FLOAT64),) * 3).graph
+    kept = _values_read_backward(body, 1)
+    counts = {"carries": 1, "sequences": 1, "kept": len(kept), "reverse": point.flag()}
+    return (state, xs, w), {"body": Graph(body.inputs, body.outputs + kept), **counts}
+
+
 scan_primitive = Primitive(
     "scan",
     "state, y_t = f(state, x_t) for every t",
@@ -271,6 +301,7 @@ scan_primitive = Primitive(
     evaluate=_scan_evaluate,
     pullback=_scan_pullback,
     arguments=lambda *xs, **parameters: (tuple(map(as_tensor, xs)), parameters),
+    draw=_draw_scan,
     meaning="A loop over the first axis whose backward pass is a loop the other way.",
     why=("backpropagation through time",),
     several=True,

@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.broadcasting import as_tensor, as_tensors, cast, floated, meet, unbroadcast
-from chainrule.spec import BOOL, FLOAT64, TensorSpec, as_dtype
+from chainrule.spec import BOOL, FLOAT64, INT64, TensorSpec, as_dtype
 
 
 def elementwise(
@@ -37,7 +37,7 @@ def elementwise(
     pullback:   (dy, y, *inputs, **parameters) -> cotangents, written as if nothing was broadcast; None for an
                 operation that no gradient crosses.
     domain, kinks, ties: where the tests may draw from, and where not.
-    result:     "float" (integers become float32), "same" (promoted) or "bool".
+    result:     "float" (integers become float32), "same" (promoted), "number" (booleans become int64) or "bool".
     conditions: how many leading inputs are booleans that are not promoted with the others.
     parameter_ranges: for each parameter, the range that tests draw it from.
     """
@@ -59,6 +59,8 @@ def elementwise(
         tensors = as_tensors(name, values[conditions:])
         if result == "float":
             tensors = tuple(map(floated, tensors))
+        if result == "number":
+            tensors = tuple(cast(x, INT64) if x.dtype == BOOL else x for x in tensors)
         booleans = tuple(cast(as_tensor(v), BOOL) for v in values[:conditions])
         return booleans + tensors, {**defaults, **parameters}
 
@@ -71,9 +73,9 @@ def elementwise(
         shapes = [whole if i == 0 else point.part_of(whole) for i in range(len(labels))]
         arrays = [point.booleans(s) if i < conditions else point.real(s, *domain, kinks) for i, s in enumerate(shapes)]
         if ties:
-            a, b = np.broadcast_arrays(*arrays[-2:])
-            gap = 0.1 * point.scale
-            arrays[-2], arrays[-1] = a, np.where(np.abs(a - b) < gap, a + 2 * gap, b)
+            rung = (2 * point.scale if math.isinf(domain[0]) else domain[1] - domain[0]) / 20
+            for odd, x in enumerate(arrays[-2:]):  # one on even rungs, one on odd, so that no two ever meet
+                x[...] = (2 * np.floor(x / (2 * rung)) + odd + 0.5 * (x / rung % 1)) * rung
         parameters = {
             k: float(point.random.uniform(*parameter_ranges[k])) if k in parameter_ranges else v
             for k, v in defaults.items()
@@ -109,7 +111,7 @@ add = elementwise(
 subtract = elementwise(
     "subtract",
     "y = a - b",
-    result="same",
+    result="number",
     evaluate=lambda xp, a, b: xp.subtract(a, b),
     pullback=lambda dy, y, a, b: (dy, -dy),
     why=("a difference passes its error on", "and its negative to what is taken away"),
@@ -134,7 +136,7 @@ divide = elementwise(
 negative = elementwise(
     "negative",
     "y = -x",
-    result="same",
+    result="number",
     evaluate=lambda xp, x: xp.negative(x),
     pullback=lambda dy, y, x: (-dy,),
     why=("the error with its sign turned",),
@@ -142,21 +144,21 @@ negative = elementwise(
 floor_divide = elementwise(
     "floor_divide",
     "y = floor(a / b)",
-    result="same",
+    result="number",
     evaluate=lambda xp, a, b: xp.floor_divide(a, b),
     pullback=None,
 )
 remainder = elementwise(
     "remainder",
     "y = a - b floor(a / b)",
-    result="same",
+    result="number",
     domain=(1.1, 1.9),
     evaluate=lambda xp, a, b: xp.remainder(a, b),
     pullback=lambda dy, y, a, b: (dy, -dy * floor_divide(a, b)),
     convention="The derivative of the floor is 0, also at its jumps.",
     ties=True,
 )
-_pow = elementwise(
+_pow: Primitive = elementwise(
     "pow",
     "y = a^b",
     domain=(0.5, 2.0),
@@ -168,7 +170,7 @@ power = elementwise(
     "power",
     "y = x^n",
     domain=(0.5, 2.0),
-    result="same",
+    result="number",
     evaluate=lambda xp, x, *, exponent=2.0: xp.power(x, exponent),
     pullback=lambda dy, y, x, exponent: (dy * (exponent * pow(x, exponent - 1)) if exponent else dy * 0.0,),
     why=("local derivative n x^(n-1)",),
@@ -225,7 +227,7 @@ logical_not = logical("logical_not", "y = not x", 1)
 isfinite = logical("isfinite", "y = x is neither infinite nor NaN", 1)
 isnan = logical("isnan", "y = x is NaN", 1)
 
-where = elementwise(
+where: Primitive = elementwise(
     "where",
     "y = a where the condition holds, else b",
     result="same",
@@ -254,7 +256,7 @@ expm1 = elementwise(
     evaluate=lambda xp, x: xp.expm1(x),
     pullback=lambda dy, y, x: (dy * (y + 1),),
 )
-log = elementwise(
+log: Primitive = elementwise(
     "log",
     "y = ln x",
     domain=(0.3, 4),
@@ -287,31 +289,31 @@ abs = elementwise(
     convention="0 at x = 0.",
     why=("the error with the sign of x",),
 )
-sign = elementwise(
+sign: Primitive = elementwise(
     "sign",
     "y = -1, 0 or 1, as x is negative, zero or positive",
-    result="same",
+    result="number",
     evaluate=lambda xp, x: xp.sign(x),
     pullback=None,
 )
 floor = elementwise(
     "floor",
     "y = largest integer ≤ x",
-    result="same",
+    result="number",
     pullback=None,
     evaluate=lambda xp, x: xp.floor(x),
 )
 ceil = elementwise(
     "ceil",
     "y = smallest integer ≥ x",
-    result="same",
+    result="number",
     pullback=None,
     evaluate=lambda xp, x: xp.ceil(x),
 )
 round = elementwise(
     "round",
     "y = nearest integer to x, halves to even",
-    result="same",
+    result="number",
     pullback=None,
     evaluate=lambda xp, x: xp.round(x),
 )
@@ -322,7 +324,7 @@ sin = elementwise(
     evaluate=lambda xp, x: xp.sin(x),
     pullback=lambda dy, y, x: (dy * cos(x),),
 )
-cos = elementwise(
+cos: Primitive = elementwise(
     "cos",
     "y = cos x",
     domain=(-7, 7),
@@ -372,7 +374,7 @@ def _to_winner(dy: Tensor, a: Tensor, b: Tensor, a_wins: Tensor) -> tuple[Tensor
 clip = elementwise(
     "clip",
     "y = x, but at least min and at most max",
-    result="same",
+    result="number",
     kinks=(-0.75, 0.5),
     evaluate=lambda xp, x, *, min=None, max=None: xp.clip(x, min, max),
     pullback=lambda dy, y, x, min, max: (where(_within(x, min, max), dy, 0.0),),

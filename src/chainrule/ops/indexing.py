@@ -83,7 +83,7 @@ def _draw_scatter(point: Draw) -> tuple[tuple, dict]:
     return (point.integers(shape, 0, rows), point.real((*shape, *point.shape(0, 1)))), {"rows": rows}
 
 
-scatter_add = Primitive(
+scatter_add: Primitive = Primitive(
     "scatter_add",
     "y = 0, then y[index[i], …] += u[i, …]",
     shape=_scatter_shape,
@@ -203,6 +203,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     entries = _with_ellipsis(x, entries)
     if any(_is_boolean(e) for e in entries):
         entries = _positions_for_booleans(x, entries)
+    if any(isinstance(e, (Tensor, np.ndarray, list)) for e in entries):
+        # NumPy's rule: beside arrays a number counts as one more array, which decides where their axes go.
+        entries = tuple(
+            _within(x, entries, k) if isinstance(e, (int, np.integer)) else e for k, e in enumerate(entries)
+        )
     cuts: list[tuple[int, int, int]] = []
     flips: list[int] = []
     shape: list[int] = []
@@ -242,6 +247,14 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return _at_arrays(x, arrays, adjacent) if arrays else x
 
 
+def _within(x: Tensor, entries: tuple, place: int) -> np.ndarray:
+    """The number at ``place`` of an index as an array, inside its axis."""
+    axis = sum(e is not None for e in entries[:place])
+    if not -x.shape[axis] <= entries[place] < x.shape[axis]:
+        raise ShapeError(f"index {entries[place]} is outside axis {axis} of {x.spec}")
+    return np.asarray(entries[place], np.int64)
+
+
 def _with_ellipsis(x: Tensor, entries: tuple) -> tuple:
     used = 0
     for e in entries:
@@ -265,6 +278,8 @@ def _is_boolean(entry: Any) -> bool:
     if isinstance(entry, bool):
         raise ArgumentError("a bare True or False is not an index: use where() to choose")
     if isinstance(entry, (Tensor, np.ndarray)):
+        if entry.dtype.kind == "b" and entry.ndim == 0:
+            raise ArgumentError("a single True or False is not an index: use where() to choose")
         return entry.dtype.kind == "b"
     return isinstance(entry, list) and bool(entry) and isinstance(entry[0], bool)
 

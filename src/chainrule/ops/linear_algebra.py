@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from chainrule.errors import ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.broadcasting import as_tensors, meet, unbroadcast
 from chainrule.ops.elementwise import multiply
-from chainrule.ops.movement import matrix_transpose, reshape
+from chainrule.ops.movement import matrix_transpose, reshape, shaped
 from chainrule.ops.reduction import sum
 from chainrule.spec import TensorSpec
 
@@ -30,7 +31,7 @@ def _draw_matmul(point: Draw) -> tuple[tuple, dict]:
     return (a, b), {}
 
 
-_matmul = Primitive(
+_matmul: Primitive = Primitive(
     "matmul",
     "y = a b",
     shape=_matmul_shape,
@@ -86,8 +87,8 @@ def _linear(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _linear_pullback(dy: Tensor, y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple:
-    rows = reshape(dy, (y.size // y.shape[-1] if y.shape[-1] else x.size // max(x.shape[-1], 1), y.shape[-1]))
-    inputs = reshape(x, (rows.shape[0], x.shape[-1]))
+    rows = shaped(dy, (math.prod(x.shape[:-1]), y.shape[-1]))
+    inputs = shaped(x, (rows.shape[0], x.shape[-1]))
     dx = _matmul(dy, weight) if dy.ndim > 1 else reshape(_matmul(rows, weight), x.shape)
     dweight = _matmul(matrix_transpose(rows), inputs)
     return (dx, dweight) if bias is None else (dx, dweight, sum(rows, 0))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from chainrule.errors import ArgumentError, DataError, DTypeError, ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.activations import sigmoid, softplus
@@ -26,7 +28,9 @@ def reduced(name: str, values: Tensor, reduction: str) -> Tensor:
     """The mean, the sum, or each value."""
     if reduction not in REDUCTIONS:
         raise ArgumentError(f"{name}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    return {"mean": mean, "sum": sum, "none": lambda v: v}[reduction](values)
+    if reduction == "none":
+        return values
+    return mean(values) if reduction == "mean" else sum(values)
 
 
 def _share(name: str, size: int, reduction: str) -> float:
@@ -229,6 +233,8 @@ def _entropy(xp: Any, z: Any, target: Any, *, reduction: str = "mean") -> Any:
     if target.ndim == z.ndim:
         values = -xp.sum(target * logs, axis=-1)
     else:
+        if isinstance(target, np.ndarray):
+            check_labels(target, z.shape[-1], ignore_index=None)
         at = xp.reshape(target, (*target.shape, 1))
         values = -xp.reshape(xp.take_along_axis(logs, at, axis=-1), target.shape)
     if reduction == "none":
@@ -308,9 +314,11 @@ def cross_entropy(
     return _general_cross_entropy(z, t, weight, ignore_index, reduction, label_smoothing)
 
 
-def check_labels(labels: Any, classes: int, ignore_index: int = -100) -> None:
+def check_labels(labels: Any, classes: int, ignore_index: int | None = DEFAULT_IGNORED) -> None:
     """DataError with the first label outside [0, classes) that is not ``ignore_index``."""
-    wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
     if wrong.any():
         first = [int(i) for i in wrong.nonzero()[0][:1]]
         value = labels[wrong].flat[0]

@@ -44,7 +44,7 @@ def _draw_reshape(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"shape": point.choice(*shapes)}
 
 
-reshape = Primitive(
+reshape: Primitive = Primitive(
     "reshape",
     "y = the elements of x in another shape, the last axis fastest",
     shape=_reshape_shape,
@@ -54,6 +54,11 @@ reshape = Primitive(
     draw=_draw_reshape,
     why=("the error in the input's shape",),
 )
+
+
+def shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` in ``shape``; itself if it has that already, so that rules add no idle nodes."""
+    return x if x.shape == shape else reshape(x, shape)
 
 
 def _permutation(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
@@ -75,7 +80,7 @@ def _draw_permutation(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"axes": tuple(int(a) for a in point.random.permutation(x.ndim))}
 
 
-permute_dims = Primitive(
+permute_dims: Primitive = Primitive(
     "permute_dims",
     "y[i_p(0), i_p(1), …] = x[i_0, i_1, …]",
     shape=lambda x, *, axes: TensorSpec(tuple(x.shape[a] for a in axes), x.dtype),
@@ -311,7 +316,7 @@ def _draw_flip(point: Draw) -> tuple[tuple, dict]:
     return (x,), {"axes": point.axes(x.ndim)}
 
 
-flip = Primitive(
+flip: Primitive = Primitive(
     "flip",
     "y = x backwards along axes",
     shape=lambda x, *, axes: x,

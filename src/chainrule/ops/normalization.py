@@ -40,7 +40,7 @@ def _layer_norm_pullback(dy: Tensor, y: Tensor, x: Tensor, weight: Tensor, bias:
 
 
 def _draw_layer_norm(point: Draw) -> tuple[tuple, dict]:
-    features = tuple(max(n, 2) for n in point.shape(1, 2))
+    features = tuple(max(n, 1) for n in point.shape(1, 2))
     x = point.real((*point.shape(0, 2), *features), -2, 2)
     return (x, point.real(features, -2, 2), point.real(features, -2, 2)), {"eps": 0.1}
 

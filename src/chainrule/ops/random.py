@@ -24,6 +24,8 @@ def key(seed: int, step: int = 0, first_row: int = 0) -> Tensor:
     """The key of a step: ``seed`` is any integer of up to 64 bits, rows are counted from ``first_row``."""
     if not -(2**63) <= seed < 2**64 or step < 0:
         raise ArgumentError(f"a seed has at most 64 bits and a step is not negative, got seed={seed}, step={step}")
+    if step >= 2**32 or not 0 <= first_row < 2**32:
+        raise ArgumentError(f"a step and a first row have 32 bits, got step={step}, first_row={first_row}")
     words = [seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF, step & 0xFFFFFFFF, first_row]
     return Tensor(TensorSpec((4,), UINT32), np.array(words, np.uint32), constant=True)
 
@@ -105,7 +107,7 @@ def _unit(words: tuple[Tensor, Tensor], which: int, dtype: np.dtype) -> Tensor:
 def uniform(
     shape: Any, low: float = 0.0, high: float = 1.0, *, dtype: Any = FLOAT32, key: Tensor | None = None, stream: int = 0
 ) -> Tensor:
-    """Independent draws from [low, high)."""
+    """Independent draws from [low, high); unless low is 0 and high is 1, rounding may give ``high`` itself."""
     u = _unit(_words(shape, key, stream), 0, as_dtype(dtype))
     return u if (low, high) == (0.0, 1.0) else low + u * (high - low)
 

@@ -13,7 +13,7 @@ from chainrule.errors import ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.broadcasting import as_tensor, cast, floated, normalised
 from chainrule.ops.elementwise import equal, exp, sqrt
-from chainrule.ops.movement import broadcast_to, concat, cut, flip, permute_dims, reshape
+from chainrule.ops.movement import broadcast_to, concat, cut, flip, permute_dims, reshape, shaped
 from chainrule.spec import BOOL, INT64, TensorSpec
 
 
@@ -38,7 +38,7 @@ def reduction(
     evaluate: (xp, x, *, axes, keepdims, **parameters); axes is a sorted tuple.
     pullback: (dy, y, x, axes, **parameters) with dy and y as if keepdims had been true, so that they broadcast
               against x.
-    result:   "float", "sum" (booleans become int64), "same", or "bool".
+    result:   "float", "sum" (booleans and integers become int64), "same", or "bool".
     needs_elements: whether reducing over no elements is an error.
     """
 
@@ -54,7 +54,7 @@ def reduction(
     def arguments(x: Any, axis: Any = None, keepdims: bool = False, **parameters: Any) -> tuple[tuple, dict]:
         x = floated(x) if result == "float" else as_tensor(x)
         x = cast(x, BOOL) if result == "bool" else x
-        x = cast(x, INT64) if result == "sum" and x.dtype == BOOL else x
+        x = summable(x) if result == "sum" else x
         unknown = parameters.keys() - defaults.keys()
         if unknown:
             raise TypeError(f"{name}() has no argument {sorted(unknown)}")
@@ -65,7 +65,7 @@ def reduction(
         if pullback is None:
             return (None,)
         wide = kept(x.spec, axes)
-        dx = pullback(reshape(dy, wide), reshape(y, wide), x, axes, **parameters)
+        dx = pullback(shaped(dy, wide), shaped(y, wide), x, axes, **parameters)
         return (dx if dx.shape == x.shape else broadcast_to(dx, x.shape),)
 
     def draw(point: Draw) -> tuple[tuple, dict]:
@@ -88,6 +88,12 @@ def reduction(
         why=why,
         lower=lower,
     )
+
+
+def summable(x: Any) -> Tensor:
+    """``x`` in a dtype that its sums fit in: int64 for booleans and integers, as NumPy, its own for floats."""
+    found = as_tensor(x)
+    return found if found.spec.floating else cast(found, INT64)
 
 
 def count(x: Tensor, axes: tuple[int, ...]) -> int:
@@ -208,7 +214,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Multiplies neighbours pairwise, so that derivatives of every order are right, also where factors are zero.
     """
-    x = as_tensor(x)
+    x = summable(x)
     axes = normalised("prod", axis, x.ndim)
     rest = tuple(a for a in range(x.ndim) if a not in axes)
     shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape)) if keepdims else tuple(x.shape[a] for a in rest)
@@ -226,11 +232,22 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 # ------------------------------------------------------------------------------------------------ along one axis
 
 
-def along(name: str, formula: str, *, evaluate: Callable, pullback: Callable, **more: Any) -> Primitive:
-    """Declare an operation of x along one axis, of x's shape: (xp, x, *, axis), pullback (dy, y, x, axis)."""
+def along(
+    name: str,
+    formula: str,
+    *,
+    evaluate: Callable,
+    pullback: Callable,
+    convert: Callable[[Any], Tensor] = floated,
+    **more: Any,
+) -> Primitive:
+    """Declare an operation of x along one axis, of x's shape: (xp, x, *, axis), pullback (dy, y, x, axis).
+
+    convert: makes a tensor of the right dtype from what the user passes.
+    """
 
     def arguments(x: Any, axis: int = -1) -> tuple[tuple, dict]:
-        x = floated(x)
+        x = convert(x)
         if x.ndim == 0:
             raise ShapeError(f"{name}: a 0-d tensor has no axis")
         return (x,), {"axis": normalised(name, axis, x.ndim)[0]}
@@ -270,9 +287,10 @@ log_softmax = along(
     pullback=lambda dy, y, x, axis: (dy - exp(y) * sum(dy, axis, keepdims=True),),
     why=("error minus softmax times the sum of the errors",),
 )
-cumsum = along(
+cumsum: Primitive = along(
     "cumsum",
     "y_i = x_1 + … + x_i",
+    convert=summable,
     evaluate=lambda xp, x, *, axis: xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
     pullback=lambda dy, y, x, axis: (flip(cumsum(flip(dy, axis), axis), axis),),
     why=("the errors of all later sums added up",),
