@@ -15,7 +15,6 @@ from typing import Any
 
 # Closed, so that a block spelt ```py is refused rather than silently never run.
 LANGUAGES = {"python", "console", "sh", "text", "toml", "json", "csv", "latex", ""}
-NOT_RUN = re.compile(r"<!-- not run: \S.*-->")
 PROMPT = "$ chainrule "
 COMMAND_LINE = "import sys; from chainrule.cli.main import main; sys.exit(main())"
 COMMAND_SECONDS = 300
@@ -27,16 +26,15 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, the line its text starts on, and whether it is exempt with a reason."""
+    """A fenced block: its language, its text and the line its text starts on."""
 
     language: str
     text: str
     line: int
-    exempt: bool
 
 
 def blocks(text: str, page: str) -> Iterator[Block]:
-    """The fenced blocks of a page in order. `<!-- not run: reason -->` on the line above a fence exempts that block."""
+    """The fenced blocks of a page in order."""
     lines = text.splitlines()
     position = 0
     while position < len(lines):
@@ -52,8 +50,7 @@ def blocks(text: str, page: str) -> Iterator[Block]:
         end = next((n for n in range(start, len(lines)) if lines[n].strip() == marks), None)
         if end is None:
             raise PageError(f"{page}:{start}: this block is never closed with {marks}")
-        exempt = position > 0 and bool(NOT_RUN.fullmatch(lines[position - 1].strip()))
-        yield Block(language, textwrap.dedent("\n".join(lines[start:end])), start + 1, exempt)
+        yield Block(language, textwrap.dedent("\n".join(lines[start:end])), start + 1)
         position = end + 1
 
 
@@ -67,8 +64,6 @@ def run_page(path: Path) -> None:
             if printed is None:
                 raise PageError(f"{place}: '# prints' follows no block that was run")
             compare(printed, block.text.partition("\n")[2], place)
-        elif block.exempt:
-            printed = None
         elif block.language == "python":
             printed = run_python(block, path, namespace)
         elif block.language == "console":

@@ -62,12 +62,6 @@ def test_a_failing_example_names_its_line_of_the_page(tmp_path):
     assert (caught.traceback[-1].path.name, caught.traceback[-1].lineno + 1) == ("page.md", 5)
 
 
-def test_an_exempt_block_is_not_run_and_says_why(tmp_path):
-    run_page(written(tmp_path, "<!-- not run: takes hours -->\n```python\nraise SystemExit\n```\n"))
-    with pytest.raises(SystemExit):
-        run_page(written(tmp_path, "<!-- not run: -->\n```python\nraise SystemExit\n```\n"))
-
-
 @pytest.mark.parametrize(("text", "complaint"), [("```py\n1\n```\n", "'py'"), ("```python\n1\n", "never closed")])
 def test_a_block_that_would_silently_never_run_is_refused(text, complaint):
     with pytest.raises(PageError, match=complaint):
