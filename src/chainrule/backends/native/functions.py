@@ -72,11 +72,32 @@ def _tanh(x: Lanes, p: Precision) -> Lanes:
 
 
 def _erf(x: Lanes, p: Precision) -> Lanes:
-    """Near 0 x times a polynomial in x²; further out 1 - e^q, q a polynomial that follows ln erfc."""
+    """Near 0 x times a polynomial in x²; further out 1 - e^q, q a polynomial that follows ln erfc.
+
+    q in one number, or e^q rounded before it is taken from 1, would let the result fall here and there by a last bit.
+    """
     size = at_most(x.size(), p.erf_most)
     near = fma(x, polynomial(x * x, p.erf_near), x)
-    far = 1.0 - _exp(polynomial(size, p.erf_far), p)
+    far = _one_minus_exp(*_erf_exponent(size, p), p)
     return size.less(p.erf_border).choose(near, far.with_sign_of(x))
+
+
+def _erf_exponent(x: Lanes, p: Precision) -> tuple[Lanes, Lanes]:
+    """The polynomial ``erf_far`` as high + low: its last two steps with what rounding takes from them."""
+    rest = polynomial(x, p.erf_far[2:])
+    product = x * rest
+    slope = product + p.erf_far[1]
+    slope_low = (p.erf_far[1] - slope) + product + fma(x, rest, -product)
+    high = x * slope
+    return high, fma(x, slope, -high) + fma(x, slope_low, p.erf_far[0])
+
+
+def _one_minus_exp(high: Lanes, low: Lanes, p: Precision) -> Lanes:
+    """1 - e^(high + low) for exponents below 0 that are far from where 2^k is denormal."""
+    k, r = p.reduce_by_ln2(high)
+    r = r + low
+    power = p.power_of_two(k)
+    return fma(-power, fma(r * r, polynomial(r, p.expm1), r), 1.0 - power)
 
 
 OF_ONE: dict[str, Callable[[Lanes, Precision], Lanes]] = {
