@@ -110,3 +110,4 @@ from chainrule.ops.reduction import (
     sum,
     var,
 )
+from chainrule.ops.windows import windows, windows_add
