@@ -190,7 +190,7 @@ CHEAP = {
 
 
 def _must_store(graph: Graph) -> set[Any]:
-    """Dear values with several readers, what overlapping windows read, and sources of reshapes that no stride follows."""
+    """Dear values with several readers, what overlapping windows read, and the sources of reshapes into other axes."""
     readers: Counter[Any] = Counter()
     chosen: set[Any] = set()
     nodes = graph.nodes()

@@ -18,6 +18,7 @@ from chainrule.ops.activations import (
 )
 from chainrule.ops.broadcasting import as_tensor, cast, floated
 from chainrule.ops.control import barrier, checkpoint, identity, scan, stop_gradient
+from chainrule.ops.convolution import conv2d
 from chainrule.ops.declare import primitive
 from chainrule.ops.elementwise import (
     abs,
@@ -92,6 +93,7 @@ from chainrule.ops.movement import (
 )
 from chainrule.ops.namespace import OPS, expansion
 from chainrule.ops.normalization import batch_norm, layer_norm
+from chainrule.ops.pooling import avg_pool2d, max_pool2d
 from chainrule.ops.random import bernoulli, dropout_mask, key, manual_seed, normal, permutation, uniform
 from chainrule.ops.reduction import (
     all,
