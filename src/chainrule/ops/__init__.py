@@ -16,6 +16,7 @@ from chainrule.ops.activations import (
     softplus,
     softsign,
 )
+from chainrule.ops.attention import scaled_dot_product_attention
 from chainrule.ops.broadcasting import as_tensor, cast, floated
 from chainrule.ops.control import barrier, checkpoint, identity, scan, stop_gradient
 from chainrule.ops.convolution import conv2d
@@ -95,6 +96,7 @@ from chainrule.ops.namespace import OPS, expansion
 from chainrule.ops.normalization import batch_norm, layer_norm
 from chainrule.ops.pooling import avg_pool2d, max_pool2d
 from chainrule.ops.random import bernoulli, dropout_mask, key, manual_seed, normal, permutation, uniform
+from chainrule.ops.recurrent import lstm_cell, lstm_update
 from chainrule.ops.reduction import (
     all,
     any,
