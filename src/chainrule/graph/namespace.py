@@ -36,7 +36,8 @@ class NumpyNamespace:
         axes = tuple(range(x.ndim - len(sizes), x.ndim))
         reach = tuple((k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True))
         every = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
-        return every[(..., *(slice(None, None, step) for step in (*strides, *dilations)))].copy()
+        steps: tuple[Any, ...] = tuple(slice(None, None, step) for step in (*strides, *dilations))
+        return every[(..., *steps)].copy()
 
     @staticmethod
     def windows_add(y: np.ndarray, shape: tuple, strides: tuple, dilations: tuple) -> np.ndarray:
@@ -46,8 +47,11 @@ class NumpyNamespace:
         result = np.zeros((*y.shape[: y.ndim - 2 * axes], *shape), y.dtype)
         for offset in np.ndindex(*sizes):
             first = tuple(k * d for k, d in zip(offset, dilations, strict=True))
-            places = tuple(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(first, counts, strides, strict=True))
-            result[(..., *places)] += y[(..., *offset)]
+            places: tuple[Any, ...] = tuple(
+                slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(first, counts, strides, strict=True)
+            )
+            part: tuple[Any, ...] = (..., *offset)
+            result[(..., *places)] += y[part]
         return result
 
     @staticmethod

@@ -39,8 +39,8 @@ def margins(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[P
         if stride != (1, 1):
             raise ArgumentError(f"conv2d: padding='same' keeps the size only with stride 1, got stride={stride}")
         totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-        down, across = ((total // 2, total - total // 2) for total in totals)
-        return down, across
+        rows, columns = ((total // 2, total - total // 2) for total in totals)
+        return rows, columns
     if isinstance(padding, str):
         raise ArgumentError(f"conv2d: padding is a number, a pair, 'same' or 'valid', got {padding!r}")
     down, across = pair("conv2d", "padding", padding, 0)

@@ -49,7 +49,7 @@ def _lstm_update_pullback(dys: tuple, ys: tuple, gates: Tensor, c: Tensor) -> tu
 
 
 def _draw_lstm_update(point: Draw) -> tuple[tuple, dict]:
-    width, lead = point.size(), point.shape(0, 2)
+    width, lead = point.choice(0 if point.empty else 1, 1, 2), point.shape(0, 1)
     return (point.real((*lead, 4 * width), -3, 3), point.real((*lead, width), -2, 2)), {}
 
 
