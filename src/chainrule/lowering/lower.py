@@ -508,27 +508,30 @@ def _windows_add(self: _Lowering, node: Node) -> None:
 
 @dataclass(frozen=True)
 class _Phase:
-    """Along one axis, the elements at remainder + stride * q, and their offsets in windows: first + step * t."""
+    """Along one axis, the elements at remainder + stride * q.
+
+    Such an element is in windows q + window + apart * t, there at the offsets last - step * t.
+    """
 
     remainder: int
     stride: int
     elements: int
     windows: int
-    first: int
+    """How many there are on this axis; others that the formula names are none."""
+    last: int
     step: int
     offsets: int
     window: int
-    """Of element 0, the window in which it is at the first offset; each further offset is ``back`` windows earlier."""
-    back: int
+    apart: int
 
     @staticmethod
     def of(remainder: int, length: int, windows: int, size: int, stride: int, dilation: int) -> _Phase:
         at = [k for k in range(size) if (k * dilation - remainder) % stride == 0]
         common = math.gcd(stride, dilation)
-        first = at[0] if at else 0
+        last = at[-1] if at else 0
         return _Phase(
-            remainder, stride, len(range(remainder, length, stride)), windows, first, stride // common, len(at),
-            (remainder - first * dilation) // stride, dilation // common,
+            remainder, stride, len(range(remainder, length, stride)), windows, last, stride // common, len(at),
+            (remainder - last * dilation) // stride, dilation // common,
         )  # fmt: skip
 
 
@@ -546,10 +549,10 @@ def _add_phase(self: _Lowering, x: Tensor, target: Stored, lead: int, phases: li
     index = (*map(along, grid), along(lane))
     steps = [self.fresh("r") for _ in phases]
     windows = [
-        q.plus(along(t).times(-phase.back)).plus(phase.window)
+        q.plus(along(t).times(phase.apart)).plus(phase.window)
         for q, t, phase in zip(index[lead:], steps, phases, strict=True)
     ]
-    offsets = [along(t).times(phase.step).plus(phase.first) for t, phase in zip(steps, phases, strict=True)]
+    offsets = [along(t).times(-phase.step).plus(phase.last) for t, phase in zip(steps, phases, strict=True)]
     tests = [
         test
         for i, phase in zip(windows, phases, strict=True)
@@ -560,7 +563,8 @@ def _add_phase(self: _Lowering, x: Tensor, target: Stored, lead: int, phases: li
     ]
     inside = reduce(lambda a, b: op("logical_and", a, b), tests)
     held = self.values.read(x, (*index[:lead], *windows, *offsets), inside)
-    value = op("where", inside, held, Const(x.dtype, 0))
+    # A load that is switched off is 0 already; what is read through may be anything there.
+    value = held if isinstance(held, Load) else op("where", inside, held, Const(x.dtype, 0))
     serial = SerialLoop(tuple(steps), tuple(phase.offsets for phase in phases), (Accumulate(total, "sum", value),))
     stored = _store(part, index, Local(x.dtype, total))
     self.statements.append(Nest(tuple(grid), shape[:-1], (LaneLoop(lane, shape[-1], (serial,), (stored,)),)))
