@@ -31,6 +31,30 @@ class NumpyNamespace:
         return result
 
     @staticmethod
+    def windows(x: np.ndarray, sizes: tuple, strides: tuple, dilations: tuple) -> np.ndarray:
+        """y[..., i, j, k, l] = x[..., i s + k d, j s' + l d'], over as many of the last axes as there are sizes."""
+        axes = tuple(range(x.ndim - len(sizes), x.ndim))
+        reach = tuple((k - 1) * d + 1 for k, d in zip(sizes, dilations, strict=True))
+        every = np.lib.stride_tricks.sliding_window_view(x, reach, axes)
+        steps: tuple[Any, ...] = tuple(slice(None, None, step) for step in (*strides, *dilations))
+        return every[(..., *steps)].copy()
+
+    @staticmethod
+    def windows_add(y: np.ndarray, shape: tuple, strides: tuple, dilations: tuple) -> np.ndarray:
+        """Zeros of ``shape`` on the last axes, with the windows ``y`` added where ``windows`` cuts them out."""
+        axes = len(shape)
+        counts, sizes = y.shape[y.ndim - 2 * axes : y.ndim - axes], y.shape[y.ndim - axes :]
+        result = np.zeros((*y.shape[: y.ndim - 2 * axes], *shape), y.dtype)
+        for offset in np.ndindex(*sizes):
+            first = tuple(k * d for k, d in zip(offset, dilations, strict=True))
+            places: tuple[Any, ...] = tuple(
+                slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(first, counts, strides, strict=True)
+            )
+            part: tuple[Any, ...] = (..., *offset)
+            result[(..., *places)] += y[part]
+        return result
+
+    @staticmethod
     def power(x: np.ndarray, y: Any) -> np.ndarray:
         return np.power(x, y)
 

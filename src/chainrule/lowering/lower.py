@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -188,7 +190,7 @@ CHEAP = {
 
 
 def _must_store(graph: Graph) -> set[Any]:
-    """Values that several readers need and that are dear, and the sources of reshapes that no stride can follow."""
+    """Dear values with several readers, what overlapping windows read, and the sources of reshapes into other axes."""
     readers: Counter[Any] = Counter()
     chosen: set[Any] = set()
     nodes = graph.nodes()
@@ -196,6 +198,8 @@ def _must_store(graph: Graph) -> set[Any]:
         for x in node.inputs:
             readers[x.key] += 1
         if node.primitive.name == "reshape" and not _only_ones(node.inputs[0].shape, node.specs[0].shape):
+            chosen.add(node.inputs[0].key)
+        if node.primitive.name == "windows" and _overlap(node):
             chosen.add(node.inputs[0].key)
     dear: dict[Node, int] = {}
     for node in nodes:
@@ -207,6 +211,12 @@ def _must_store(graph: Graph) -> set[Any]:
         if any(key in chosen for key in ((node, 0),)):
             dear[node] = 0
     return chosen
+
+
+def _overlap(node: Node) -> bool:
+    """Whether windows share elements, which would be worked out anew for each of them."""
+    p = node.parameters
+    return any((k - 1) * d >= s for k, s, d in zip(p["sizes"], p["strides"], p["dilations"], strict=True))
 
 
 def _only_ones(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -475,6 +485,91 @@ def _scatter_add(self: _Lowering, node: Node) -> None:
         self.statements.append(Nest(tuple(grid), updates.shape[:-1], (LaneLoop(lane, extent, (), (store,)),)))
 
 
+def _windows_add(self: _Lowering, node: Node) -> None:
+    """Each element adds up what the windows that it is in hold for it.
+
+    With a stride s, elements s apart along an axis are at the same offsets of their windows: one nest for each
+    remainder of the position by s, in which every index is affine.
+    """
+    x, p, y = node.inputs[0], node.parameters, node.output(0)
+    axes, target = len(p["shape"]), self.target(y)
+    lead = y.ndim - axes
+    counts, sizes = x.shape[lead : lead + axes], x.shape[lead + axes :]
+    for remainders in np.ndindex(*p["strides"]):
+        phases = [
+            _Phase.of(r, n, count, size, s, d)
+            for r, n, count, size, s, d in zip(
+                remainders, p["shape"], counts, sizes, p["strides"], p["dilations"], strict=True
+            )
+        ]
+        _add_phase(self, x, target, lead, phases)
+    self.placed(y, target)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Along one axis, the elements at remainder + stride * q.
+
+    Such an element is in windows q + window + apart * t, there at the offsets last - step * t.
+    """
+
+    remainder: int
+    stride: int
+    elements: int
+    windows: int
+    """How many there are on this axis; others that the formula names are none."""
+    last: int
+    step: int
+    offsets: int
+    window: int
+    apart: int
+
+    @staticmethod
+    def of(remainder: int, length: int, windows: int, size: int, stride: int, dilation: int) -> _Phase:
+        at = [k for k in range(size) if (k * dilation - remainder) % stride == 0]
+        common = math.gcd(stride, dilation)
+        last = at[-1] if at else 0
+        return _Phase(
+            remainder, stride, len(range(remainder, length, stride)), windows, last, stride // common, len(at),
+            (remainder - last * dilation) // stride, dilation // common,
+        )  # fmt: skip
+
+
+def _add_phase(self: _Lowering, x: Tensor, target: Stored, lead: int, phases: list[_Phase]) -> None:
+    shape = (*target.shape[:lead], *(phase.elements for phase in phases))
+    apart = tuple(s * phase.stride for s, phase in zip(target.strides[lead:], phases, strict=True))
+    start = sum(s * phase.remainder for s, phase in zip(target.strides[lead:], phases, strict=True))
+    part = Stored(target.buffer, shape, (*target.strides[:lead], *apart), start)
+    if math.prod(shape) == 0:
+        return
+    if not all(phase.offsets for phase in phases):
+        self.nest(shape, lambda index: [(part, index, Const(x.dtype, 0))])
+        return
+    grid, lane, total = self.axes(shape[:-1]), self.fresh("v"), self.fresh("t")
+    index = (*map(along, grid), along(lane))
+    steps = [self.fresh("r") for _ in phases]
+    windows = [
+        q.plus(along(t).times(phase.apart)).plus(phase.window)
+        for q, t, phase in zip(index[lead:], steps, phases, strict=True)
+    ]
+    offsets = [along(t).times(-phase.step).plus(phase.last) for t, phase in zip(steps, phases, strict=True)]
+    tests = [
+        test
+        for i, phase in zip(windows, phases, strict=True)
+        for test in (
+            op("greater_equal", i.scalar(), integer(0)),
+            op("less", i.scalar(), integer(phase.windows)),
+        )
+    ]
+    inside = reduce(lambda a, b: op("logical_and", a, b), tests)
+    held = self.values.read(x, (*index[:lead], *windows, *offsets), inside)
+    # A load that is switched off is 0 already; what is read through may be anything there.
+    value = held if isinstance(held, Load) else op("where", inside, held, Const(x.dtype, 0))
+    serial = SerialLoop(tuple(steps), tuple(phase.offsets for phase in phases), (Accumulate(total, "sum", value),))
+    stored = _store(part, index, Local(x.dtype, total))
+    self.statements.append(Nest(tuple(grid), shape[:-1], (LaneLoop(lane, shape[-1], (serial,), (stored,)),)))
+
+
 def _copying(self: _Lowering, target: Stored, x: Tensor) -> Callable[[tuple[Index, ...]], list]:
     return lambda index: [(target, index, self.values.read(x, index))]
 
@@ -575,6 +670,6 @@ STATEMENTS: dict[str, Callable[[_Lowering, Node], None]] = {
     "matmul": _matmul, "sum": _reduce("sum"), "mean": _reduce("sum"), "max": _reduce("maximum"),
     "min": _reduce("minimum"), "all": _reduce("all"), "any": _reduce("any"), "argmax": _extreme("maximum"),
     "argmin": _extreme("minimum"), "cumsum": _cumsum, "gather": _gather, "scatter_add": _scatter_add,
-    "concat": _concat, "sort": _sort, "scan": _scan,
+    "concat": _concat, "sort": _sort, "scan": _scan, "windows_add": _windows_add,
 }  # fmt: skip
 """Primitives that become statements of their own."""

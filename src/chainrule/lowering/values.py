@@ -153,13 +153,21 @@ def reshaped_strides(shape: tuple[int, ...], strides: tuple[int, ...], to: tuple
     return tuple(reversed(result))
 
 
+def _windowed(source: Stored, x: Tensor, node: Node) -> Stored:
+    p = node.parameters
+    lead = len(source.shape) - len(p["sizes"])
+    apart = tuple(s * k for s, k in zip(source.strides[lead:], p["strides"], strict=True))
+    within = tuple(s * k for s, k in zip(source.strides[lead:], p["dilations"], strict=True))
+    return Stored(source.buffer, x.shape, (*source.strides[:lead], *apart, *within), source.start)
+
+
 def _same(source: Stored, x: Tensor, node: Node) -> Stored:
     return source
 
 
 VIEWS: dict[str, Callable[[Stored, Tensor, Node], Stored | None]] = {
     "permute_dims": _permuted, "broadcast_to": _broadcast, "slice": _sliced, "flip": _flipped, "split": _part,
-    "reshape": _reshaped, "identity": _same, "barrier": _same, "stop_gradient": _same,
+    "reshape": _reshaped, "windows": _windowed, "identity": _same, "barrier": _same, "stop_gradient": _same,
 }  # fmt: skip
 """Movements that are another way to read the same memory."""
 
@@ -222,6 +230,14 @@ def _read_reshaped(values: Values, x: Tensor, node: Node, index: Position, where
     return values.read(source, tuple(Index() if n == 1 else next(kept) for n in source.shape), where)
 
 
+def _read_windows(values: Values, x: Tensor, node: Node, index: Position, where: Scalar | None) -> Scalar:
+    p, source = node.parameters, node.inputs[0]
+    lead, axes = source.ndim - len(p["sizes"]), len(p["sizes"])
+    windows, offsets = index[lead : lead + axes], index[lead + axes :]
+    steps = zip(windows, offsets, p["strides"], p["dilations"], strict=True)
+    return values.read(source, (*index[:lead], *(i.times(s).plus(k.times(d)) for i, k, s, d in steps)), where)
+
+
 def _read_padded(values: Values, x: Tensor, node: Node, index: Position, where: Scalar | None) -> Scalar:
     source = node.inputs[0]
     p = node.parameters
@@ -257,6 +273,7 @@ def _read_random(values: Values, x: Tensor, node: Node, index: Position, where: 
 MOVES: dict[str, Callable[[Values, Tensor, Node, Position, Scalar | None], Scalar]] = {
     "permute_dims": _read_permuted, "broadcast_to": _read_broadcast, "slice": _read_sliced, "flip": _read_flipped,
     "split": _read_part, "identity": _read_same, "barrier": _read_same, "stop_gradient": _read_same,
-    "reshape": _read_reshaped, "pad": _read_padded, "counter_bits": _read_random,
+    "reshape": _read_reshaped, "pad": _read_padded, "windows": _read_windows,
+    "counter_bits": _read_random,
 }  # fmt: skip
 """Nodes besides elementwise ones that can be read through without being stored."""

@@ -21,6 +21,7 @@ from chainrule.nn.activations import (
     Tanh,
 )
 from chainrule.nn.containers import ModuleList, Residual, Sequential, description_of, sequential_of
+from chainrule.nn.convolution import AvgPool2d, Conv2d, MaxPool2d
 from chainrule.nn.initialisers import (
     Constant,
     Initialiser,
@@ -37,19 +38,24 @@ from chainrule.nn.initialisers import (
 from chainrule.nn.layers import BatchNorm1d, Dropout, Flatten, Identity, LayerNorm, Linear
 from chainrule.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from chainrule.nn.module import Buffer, Module, Parameter
+from chainrule.nn.sequences import LSTM, Embedding
 
 __all__ = [
     "ACTIVATIONS",
     "ELU",
     "GELU",
+    "LSTM",
     "SELU",
+    "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "Buffer",
     "Constant",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Hardsigmoid",
     "Hardswish",
@@ -65,6 +71,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool2d",
     "Mish",
     "Module",
     "ModuleList",

@@ -9,6 +9,7 @@ from typing import Any, overload
 from chainrule.errors import ArgumentError, ShapeError
 from chainrule.graph import Tensor
 from chainrule.nn.activations import Activation, PReLU
+from chainrule.nn.convolution import Conv2d, Pooling
 from chainrule.nn.initialisers import INITIALISERS, Initialiser
 from chainrule.nn.layers import BatchNorm1d, Dropout, Flatten, Identity, LayerNorm, Linear
 from chainrule.nn.module import Module
@@ -142,28 +143,37 @@ def check_widths(net: Sequential) -> tuple[int | None, int | None]:
     """(inputs, outputs) where known; ShapeError at the first layer that takes another number than it is given."""
     first: int | None = None
     width: int | None = None
-    source, flattened = "", False
+    source, flattened, channels = "", False, False
     for i, layer in unnested(net):
         name, wanted, given = _widths(layer)
         title = f"layer {i} ({layer._title()})"
-        if width is not None and wanted is not None and (wanted % width if flattened else wanted != width):
-            raise ShapeError(f"{title} takes {wanted} features, but {source} gives {width}: set {name}={width}")
+        comparable = width is not None and wanted is not None and (flattened or channels == _counts_channels(layer))
+        if comparable and (wanted % width if flattened else wanted != width):  # type: ignore[operator]
+            what = "channels" if channels and not flattened else "features"
+            raise ShapeError(f"{title} takes {wanted} {what}, but {source} gives {width}: set {name}={width}")
         if first is None and width is None and not flattened:
             first = wanted
         if given is not None:
-            width, source, flattened = given, title, False
+            width, source, flattened, channels = given, title, False, _counts_channels(layer)
         elif isinstance(layer, Flatten):
             # [rows, n] stays as it is and [rows, k, n] becomes [rows, k n]: a multiple of the width.
             flattened = True
-        elif not isinstance(layer, KEEPING):
+        elif not (isinstance(layer, KEEPING) or (channels and isinstance(layer, Pooling))):
             width = None
     return first, None if flattened else width
+
+
+def _counts_channels(layer: Module) -> bool:
+    """Whether what a layer takes and gives is a number of channels, on axis 1, and not of features, on the last."""
+    return any(isinstance(inner, Conv2d) for inner in layer.modules())
 
 
 def _widths(layer: Module) -> tuple[str, int | None, int | None]:
     """(the argument that sets the inputs, how many there must be, how many outputs there are); None: not known."""
     if isinstance(layer, Linear):
         return "in_features", layer.in_features, layer.out_features
+    if isinstance(layer, Conv2d):
+        return "in_channels", layer.in_channels, layer.out_channels
     if isinstance(layer, BatchNorm1d):
         return "num_features", layer.num_features, layer.num_features
     if isinstance(layer, LayerNorm):
@@ -229,7 +239,7 @@ def _entry_of(layer: Module) -> dict[str, Any] | None:
     if LAYERS.get(type(layer).__name__) is not type(layer):
         return None
     options = dict(layer.options())
-    if isinstance(layer, Linear):
+    if isinstance(layer, (Linear, Conv2d)):
         init = layer.init if isinstance(layer.init, str) else _initialiser_entry(layer.init)
         if init is None:
             return None
@@ -267,13 +277,13 @@ def _layer_of(entry: dict[str, Any]) -> Module:
 
 
 def _layers() -> dict[str, type[Module]]:
-    from chainrule.nn import activations, layers
+    from chainrule.nn import activations, convolution, layers, sequences
 
-    found = {**vars(layers), **vars(activations)}
+    found = {**vars(layers), **vars(convolution), **vars(sequences), **vars(activations)}
     return {
         name: kind
         for name, kind in found.items()
-        if isinstance(kind, type) and issubclass(kind, Module) and kind not in (Module, Activation)
+        if isinstance(kind, type) and issubclass(kind, Module) and kind not in (Module, Activation, Pooling)
     }
 
 

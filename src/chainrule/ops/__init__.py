@@ -16,8 +16,10 @@ from chainrule.ops.activations import (
     softplus,
     softsign,
 )
+from chainrule.ops.attention import scaled_dot_product_attention
 from chainrule.ops.broadcasting import as_tensor, cast, floated
 from chainrule.ops.control import barrier, checkpoint, identity, scan, stop_gradient
+from chainrule.ops.convolution import conv2d
 from chainrule.ops.declare import primitive
 from chainrule.ops.elementwise import (
     abs,
@@ -92,7 +94,9 @@ from chainrule.ops.movement import (
 )
 from chainrule.ops.namespace import OPS, expansion
 from chainrule.ops.normalization import batch_norm, layer_norm
+from chainrule.ops.pooling import avg_pool2d, max_pool2d
 from chainrule.ops.random import bernoulli, dropout_mask, key, manual_seed, normal, permutation, uniform
+from chainrule.ops.recurrent import lstm_cell, lstm_update
 from chainrule.ops.reduction import (
     all,
     any,
@@ -110,3 +114,4 @@ from chainrule.ops.reduction import (
     sum,
     var,
 )
+from chainrule.ops.windows import windows, windows_add

@@ -11,7 +11,7 @@ add subtract multiply divide negative floor_divide remainder pow power equal not
 greater_equal logical_and logical_or logical_xor logical_not isfinite isnan where exp expm1 log log1p sqrt abs sign
 floor ceil round sin cos tanh erf maximum minimum clip astype relu identity stop_gradient mean reshape permute_dims
 broadcast_to concat slice pad flip split sum max min all any argmax argmin cumsum matmul gather scatter_add sort
-counter_bits scan
+counter_bits scan windows windows_add
 """
 CORE = frozenset(_NAMES.split())
 """Names of the primitives that have a lowering of their own."""
