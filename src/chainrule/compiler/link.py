@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from chainrule.errors import GraphError
-from chainrule.graph import Graph, evaluator
+from chainrule.graph import Graph, evaluator, placeholder
+from chainrule.kernel import Program
 from chainrule.lowering import lower
+from chainrule.lowering.effects import reads, writes
 from chainrule.rewrite import rewrite
 from chainrule.spec import TensorSpec
 
@@ -79,12 +81,33 @@ def _native(parts: Parts) -> Linked:
     from chainrule.backends.native.linked import Named, NativeLinked
 
     programs: list[Named | str] = []
+    specs = memory_specs(parts)
     for part in parts:
         if isinstance(part, Stop):
             programs.append(part.name)
+            continue
+        program = lower(rewrite(part.graph))
+        if _overwrites_too_soon(program, part):
+            staged = tuple(f"staged {n}" for n in part.outputs)
+            specs |= {s: specs[n] for s, n in zip(staged, part.outputs, strict=True)}
+            copies = tuple(placeholder(y.spec) for y in part.graph.outputs)
+            programs.append(Named(program, part.inputs, staged))
+            programs.append(Named(lower(Graph(copies, copies)), staged, part.outputs))
         else:
-            programs.append(Named(lower(rewrite(part.graph)), part.inputs, part.outputs))
-    return Compiled(NativeLinked(programs), memory_specs(parts))
+            programs.append(Named(program, part.inputs, part.outputs))
+    return Compiled(NativeLinked(programs), specs)
+
+
+def _overwrites_too_soon(program: Program, part: Part) -> bool:
+    """Whether a statement still reads what an earlier one has replaced, where a name is both read and written."""
+    for name, written in zip(part.outputs, program.outputs, strict=True):
+        for same, read in zip(part.inputs, program.inputs, strict=True):
+            if same != name:
+                continue
+            first = min((i for i, s in enumerate(program.statements) if written in writes(s)), default=0)
+            if any(read in reads(s) for s in program.statements[first + 1 :]):
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -161,10 +184,17 @@ class InterpretedBound:
                     continue
                 assert evaluate is not None
                 values = evaluate(*map(self._held, part.inputs))
-                for name, value in zip(part.outputs, values, strict=True):
-                    self._held(name)[...] = value
+                try:
+                    self._write(part.outputs, values)
+                except KeyboardInterrupt:  # once begun it is finished, so that nothing is half written
+                    self._write(part.outputs, values)
+                    raise
             self.next += 1
         return steps
+
+    def _write(self, names: tuple[str, ...], values: tuple[np.ndarray, ...]) -> None:
+        for name, value in zip(names, values, strict=True):
+            self._held(name)[...] = value
 
     def _held(self, name: str) -> np.ndarray:
         return self.tables[name][self.next, ...] if name in self.tables else self.memory[name]

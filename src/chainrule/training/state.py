@@ -80,8 +80,17 @@ class TrainingState:
         self.moments = optimizer.initial(self.theta)
         self._seen, self._kept = -1, False
         self.bind()
-        self.step = 0
+        self.counter = np.zeros((), np.int64)
         self.tensors = tensors_of(net)
+
+    @property
+    def step(self) -> int:
+        """Updates made. The update itself counts them, so that weights and count never part."""
+        return int(self.counter)
+
+    @step.setter
+    def step(self, made: int) -> None:
+        self.counter[...] = made
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""

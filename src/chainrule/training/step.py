@@ -127,20 +127,25 @@ def build_gate(state: TrainingState) -> Graph:
     return trace(gate, *specs, names=("loss", "gradient", *names)).graph
 
 
-def build_update(state: TrainingState, options: StepOptions) -> Graph:
-    """(parameters, gradient, moments, scalars) -> (parameters, moments): clip and update, over flat vectors."""
-    flat = TensorSpec(state.theta.shape, state.dtype)
+def build_update(state: TrainingState, options: StepOptions, writes: tuple[TensorSpec, ...] = ()) -> Graph:
+    """(parameters, gradient, moments, scalars, updates made, values) -> (parameters, moments, updates made, values).
+
+    Clip and update, over flat vectors. values: what the forward pass writes to buffers; with the update they become the
+    network's own, or none of it does.
+    """
+    flat, scalar = TensorSpec(state.theta.shape, state.dtype), TensorSpec((), state.dtype)
     slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
 
     def update(theta: Tensor, gradient: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         moments = dict(zip(slots, rest, strict=False))
-        numbers = dict(zip(scalars, rest[len(slots) :], strict=True))
+        numbers = dict(zip(scalars, rest[len(slots) :], strict=False))
+        made, *values = rest[len(slots) + len(scalars) :]
         gradient, _ = options.clip.clipped(gradient)
         theta, moments = state.optimizer.update(theta, gradient, moments, numbers)
-        return (theta, *(moments[s] for s in slots))
+        return (theta, *(moments[s] for s in slots), add(made, 1), *values)
 
-    names = ["parameters", "gradient", *slots, *scalars]
-    specs = [flat] * (2 + len(slots)) + [TensorSpec((), state.dtype)] * len(scalars)
+    names = ["parameters", "gradient", *slots, *scalars, "updates", *(f"value{i}" for i in range(len(writes)))]
+    specs = [flat] * (2 + len(slots)) + [scalar] * len(scalars) + [TensorSpec((), INT64), *writes]
     return trace(update, *specs, names=names).graph
 
 
@@ -167,17 +172,15 @@ def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, up
     gradients = [f"gradient.{n}" for n in state.names]
     staged = [f"new.{n}" for n in targets]
     begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *staged)),)
-    writes = traced.graph.outputs[1 + len(gradients) :]
-    copied = tuple(placeholder(y.spec) for y in writes)
-    write: Parts = (Part(Graph(copied, copied), tuple(staged), tuple(targets)),) if targets else ()
+    writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) :])
     if not updates:
-        return begin + write
-    slots = tuple(state.moments)
-    scalars = scalar_names(state.optimizer)
+        copied = tuple(map(placeholder, writes))
+        return (*begin, Part(Graph(copied, copied), tuple(staged), tuple(targets))) if targets else begin
+    slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
     gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
-    taken = ("parameters", "gradient", *slots, *scalars)
-    update = Part(build_update(state, options), taken, ("parameters", *slots))
-    return (*begin, gate, Stop("finite"), *write, update)
+    taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
+    given = ("parameters", *slots, "updates", *targets)
+    return (*begin, gate, Stop("finite"), Part(build_update(state, options, writes), taken, given))
 
 
 def captured_names(traced: Traced) -> dict[int, str]:
@@ -257,11 +260,9 @@ class TrainingStep:
         if part != "whole":
             running.memory["share"][...] = share
         t = running.ready(self.state, lr, self.seed, first_row)
-        if running.bound.run(1) == 0:
+        if running.run(1) == 0:
             raise self._explained(running.traced, batch, running, t)
-        if running.updates:
-            self.state.step += 1
-        elif not math.isfinite(running.losses[t]):
+        if not running.updates and not math.isfinite(running.losses[t]):
             raise self._explained(running.traced, batch, running, t)
         return StepResult(running.losses[t].item(), running.norms[t].item())
 
@@ -285,8 +286,7 @@ class TrainingStep:
             count = min(AHEAD, len(order) - first)
             running.fill(self.state.step, self.state.optimizer, lrs[first : first + count], self.seed, 0)
             running.tables["order"][:count] = order[first : first + count]
-            done = running.bound.run(count)
-            self.state.step += done
+            done = running.run(count)
             made.append(running.tables["loss"][:done].copy())
             if done < count:
                 batch = tuple(a[order[first + done]] for a in rows)
@@ -350,7 +350,7 @@ class _Running:
         self.memory |= {f"gradient.{n}": v for n, v in zip(state.names, state.views(state.gradient), strict=True)}
         named = captured_names(traced)
         self.memory |= {named[id(x)]: x.value("a step") for x in traced.captured}
-        self.memory["share"] = np.zeros((), state.dtype)
+        self.memory |= {"share": np.zeros((), state.dtype), "updates": state.counter}
         self.names = scalar_names(state.optimizer)
         self.tables = {n: np.zeros(ahead, state.dtype) for n in ("loss", *((*self.names, "norm") if updates else ()))}
         self.losses = self.tables["loss"]
@@ -361,6 +361,14 @@ class _Running:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
         self.bound = link(parts, backend).bind(self.memory, self.tables)
         self.forget()
+
+    def run(self, steps: int) -> int:
+        """Run ``steps`` times; how many were whole."""
+        try:
+            return self.bound.run(steps)
+        except BaseException:  # nobody knows how far the tables have been walked
+            self.forget()
+            raise
 
     def forget(self) -> None:
         """What stands in the tables holds no more."""
