@@ -11,8 +11,8 @@ import numpy as np
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, evaluator, placeholder
 from chainrule.kernel import Program
+from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
-from chainrule.lowering.effects import reads, writes
 from chainrule.rewrite import rewrite
 from chainrule.spec import TensorSpec
 

@@ -26,7 +26,7 @@ from chainrule.kernel import (
     Variable,
     walk,
 )
-from chainrule.lowering.effects import independent, reads, row_local
+from chainrule.kernel.effects import independent, reads, row_local
 
 REACH = 12
 """How many statements back a nest looks for one to join."""

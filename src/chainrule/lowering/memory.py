@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chainrule.kernel import Program
-from chainrule.lowering.effects import reads, writes
+from chainrule.kernel.effects import reads, writes
 
 ALIGNMENT = 64
 

@@ -16,6 +16,7 @@ from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.kernel import Buffer, Gemm, Nest, Program, Statement
 from chainrule.kernel import Gate as GateStatement
+from chainrule.kernel.effects import independent
 from chainrule.kernel.renumber import renumbered
 
 SERIAL_BELOW = 40_000.0
@@ -66,10 +67,12 @@ class NativeLinked:
 def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
     addresses = load(codes.values(), definition)
     entries: list[Group | Gate] = []
+    together: list[Statement] = []
     total = 0.0
     for i, statement in enumerate(statements):
         if isinstance(statement, GateStatement):
             entries.append(Gate(statement.buffer))
+            together = []
             continue
         if isinstance(statement, Gemm):
             function, params = gemm_function(buffers[statement.result.buffer].dtype), gemm_params(statement)
@@ -79,7 +82,16 @@ def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: 
             cost = nest_cost(statement)
             ranges = nest_blocks(statement, cost)
         total += cost
-        entries.append(Group(tuple(Block((Task(function, params, *r),)) for r in ranges), cost))
+        blocks = tuple(Block((Task(function, params, *r),)) for r in ranges)
+        if together and all(independent(earlier, statement) for earlier in together):
+            # Nothing in a group waits for anything in it: gradients of weights and of inputs run side by side.
+            before = entries[-1]
+            assert isinstance(before, Group)
+            entries[-1] = Group(before.blocks + blocks, before.cost + cost)
+            together.append(statement)
+        else:
+            entries.append(Group(blocks, cost))
+            together = [statement]
     return pack(entries, serial=total < SERIAL_BELOW)
 
 

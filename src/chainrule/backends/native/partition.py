@@ -18,7 +18,7 @@ FUNCTION_NS = 5.0
 BLOCK_NS = 3_000.0
 """What a block should cost at least: about ten times the price of handing it over."""
 
-MOST_BLOCKS = 16
+MOST_BLOCKS = 8
 LANES_TOGETHER = 256
 """Cuts along lanes fall on multiples of this many."""
 
