@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -188,8 +188,7 @@ def captured_names(traced: Traced) -> dict[int, str]:
     return {id(x): f"state{i} {x.name}" for i, x in enumerate(traced.captured)}
 
 
-@dataclass(frozen=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What one step found: the loss of its batch and the norm of its gradient before clipping."""
 
     loss: float
@@ -386,10 +385,10 @@ class _Running:
 
     def fill(self, step: int, optimizer: Optimizer, lrs: list[float], seed: int, first_row: int) -> None:
         """The tables for the steps after ``step``, from their beginning."""
+        numbers = [optimizer.scalars(step + 1 + i, lr) for i, lr in enumerate(lrs)] if self.updates else []
         with np.errstate(over="ignore"):  # a learning rate beyond float32 becomes infinity, which the gate finds
-            for i, lr in enumerate(lrs if self.updates else ()):
-                for name, value in optimizer.scalars(step + 1 + i, lr).items():
-                    self.tables[name][i] = value
+            for name in self.names if self.updates else ():
+                self.tables[name][: len(lrs)] = [n[name] for n in numbers]
         words = key(seed, step + 1, first_row).value("a step")
         self.tables["key"][: len(lrs)] = words
         self.tables["key"][: len(lrs), 2] += np.arange(len(lrs), dtype=np.uint32)
