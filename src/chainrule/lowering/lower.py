@@ -30,6 +30,7 @@ from chainrule.kernel import (
     Store,
     op,
 )
+from chainrule.kernel.check import check
 from chainrule.kernel.interpret import start_value
 from chainrule.lowering.fusion import fused
 from chainrule.lowering.index import Index, along, computed, integer, position, row_major
@@ -50,11 +51,11 @@ def lower(graph: Graph) -> Program:
     for node in graph.nodes():
         lowering.visit(node)
     outputs = [lowering.output(y) for y in graph.outputs]
-    return planned(
-        fused(
-            Program(tuple(lowering.values.buffers), tuple(lowering.statements), tuple(lowering.inputs), tuple(outputs))
-        )
+    program = check(
+        Program(tuple(lowering.values.buffers), tuple(lowering.statements), tuple(lowering.inputs), tuple(outputs)),
+        "lowering",
     )
+    return planned(check(fused(program), "fusion"))
 
 
 def is_core(node: Node) -> bool:

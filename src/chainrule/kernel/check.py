@@ -1,0 +1,122 @@
+"""What makes a program legal: checked after lowering, fusion and memory planning, before any backend sees it."""
+
+from __future__ import annotations
+
+import math
+
+from chainrule.errors import GraphError
+from chainrule.kernel.effects import accesses, reads, writes
+from chainrule.kernel.program import Accumulate, Gemm, LaneLoop, Matrix, Nest, Program, Statement
+from chainrule.kernel.scalar import Load, Local, Scalar, Variable, check_scalar, walk
+from chainrule.spec import BOOL
+
+
+def check(program: Program, stage: str) -> Program:
+    """The program itself; GraphError naming ``stage`` and the statement where it breaks a rule.
+
+    Buffers exist and only what may be written is written; every access that no predicate guards stays inside its
+    buffer; loop variables and Locals are defined where they are read, once; scalar operations are of the closed list;
+    a gate reads a bool.
+    """
+    for i, statement in enumerate(program.statements):
+        try:
+            _check_buffers(statement, program)
+            if isinstance(statement, Nest):
+                _check_nest(statement, program)
+            elif isinstance(statement, Gemm):
+                _check_gemm(statement, program)
+            elif program.buffers[statement.buffer].dtype != BOOL:
+                raise GraphError(f"a gate reads {program.buffers[statement.buffer].dtype}, not bool")
+        except GraphError as error:
+            raise GraphError(f"{stage} broke statement {i} of the program: {error}") from error
+    return program
+
+
+def _check_buffers(statement: Statement, program: Program) -> None:
+    for b in reads(statement) | writes(statement):
+        if not 0 <= b < len(program.buffers):
+            raise GraphError(f"there is no buffer {b} among {len(program.buffers)}")
+    for b in writes(statement):
+        if program.buffers[b].role in ("input", "constant"):
+            article = "an" if program.buffers[b].role == "input" else "a"
+            raise GraphError(f"buffer {b} is {article} {program.buffers[b].role}, and is written")
+
+
+def _check_nest(nest: Nest, program: Program) -> None:
+    grid = dict(zip(nest.variables, nest.extents, strict=True))
+    if math.prod(nest.extents) == 0:
+        return
+    known: set[str] = set()
+    for loop in nest.loops:
+        _check_loop(loop, grid, known)
+    for access in accesses(nest):
+        if access.at is None or any(extent == 0 for _, extent in access.inner):
+            continue
+        low = high = access.at.start
+        extents = {**grid, **dict(access.inner)}
+        for name, stride in access.at.strides:
+            reach = stride * (extents[name] - 1)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        guarded = not access.writes and _guarded(nest, access.buffer, access.at)
+        if not guarded and not 0 <= low <= high < program.buffers[access.buffer].size:
+            raise GraphError(f"positions {low} to {high} of buffer {access.buffer}, which has "
+                             f"{program.buffers[access.buffer].size} elements")  # fmt: skip
+
+
+def _guarded(nest: Nest, buffer: int, at: object) -> bool:
+    found = [e for e in walk(*nest.values()) if isinstance(e, Load) and e.buffer == buffer and e.at == at]
+    return all(e.where is not None for e in found)
+
+
+def _check_loop(loop: LaneLoop, grid: dict[str, int], known: set[str]) -> None:
+    inside: set[str] = set()
+    for serial in loop.serial:
+        variables = {*grid, loop.variable, *serial.variables}
+        own = {a.name for a in serial.accumulates}
+        for a in serial.accumulates:
+            _check_value(a.value, variables, known | inside | own)
+        _define(serial.accumulates, known | inside)
+        inside |= own
+        for s in serial.stores:
+            _check_value(s.value, variables, known | inside)
+    for value in [s.value for s in loop.stores] + [a.value for a in loop.accumulates]:
+        _check_value(value, {*grid, loop.variable}, known | inside)
+    _define(loop.accumulates, known | inside)
+    known |= {a.name for a in loop.accumulates}
+
+
+def _define(accumulates: tuple[Accumulate, ...], known: set[str]) -> None:
+    for a in accumulates:
+        if a.name in known:
+            raise GraphError(f"the local {a.name} is made twice")
+
+
+def _check_value(value: Scalar, variables: set[str], known: set[str]) -> None:
+    check_scalar(value)
+    for e in walk(value):
+        names = [e.name] if isinstance(e, Variable) else [n for n, _ in e.at.strides] if isinstance(e, Load) else []
+        for name in names:
+            if name not in variables:
+                raise GraphError(f"the loop variable {name} is not one of {', '.join(sorted(variables))}")
+        if isinstance(e, Local) and e.name not in known:
+            raise GraphError(f"the local {e.name} is read before it is made")
+
+
+def _check_gemm(gemm: Gemm, program: Program) -> None:
+    if 0 in (gemm.m, gemm.n, gemm.batch):
+        return
+    sides = ((gemm.left, gemm.m, gemm.k), (gemm.right, gemm.k, gemm.n), (gemm.result, gemm.m, gemm.n))
+    dtypes = {program.buffers[m.buffer].dtype for m, _, _ in sides}
+    if len(dtypes) > 1 or dtypes.pop().kind != "f":
+        raise GraphError("a product of matrices needs one floating dtype")
+    for matrix, rows, columns in sides:
+        if rows and columns:
+            _check_matrix(matrix, rows, columns, gemm.batch, program)
+
+
+def _check_matrix(matrix: Matrix, rows: int, columns: int, batch: int, program: Program) -> None:
+    last = matrix.start + (rows - 1) * matrix.row + (columns - 1) * matrix.column + (batch - 1) * matrix.batch
+    size = program.buffers[matrix.buffer].size
+    if matrix.start < 0 or not 0 <= last < size:
+        raise GraphError(f"a matrix of {rows} x {columns} ends at {last} of buffer {matrix.buffer}, which has {size} "
+                         "elements")  # fmt: skip

@@ -1,0 +1,78 @@
+"""An illegal program is refused, and the statement and the rule are named."""
+
+import numpy as np
+import pytest
+
+from chainrule.errors import GraphError
+from chainrule.kernel import (
+    Accumulate,
+    Affine,
+    Buffer,
+    Const,
+    Gate,
+    Gemm,
+    LaneLoop,
+    Load,
+    Local,
+    Matrix,
+    Nest,
+    Op,
+    Program,
+    Store,
+)
+from chainrule.kernel.check import check
+from chainrule.spec import BOOL, FLOAT32, INT64
+
+BUFFERS = (
+    Buffer(8, FLOAT32, "input"), Buffer(8, FLOAT32, "output"), Buffer(8, FLOAT32, "scratch"),
+    Buffer(1, BOOL, "scratch"), Buffer(8, INT64, "constant", values=np.zeros(8, np.int64)),
+)  # fmt: skip
+AT = Affine(0, (("v", 1),))
+READ = Load(FLOAT32, 0, AT)
+
+
+def program(statement):
+    return Program(BUFFERS, (statement,), (0,), (1,))
+
+
+def storing(store, extent=8):
+    return Nest((), (), (LaneLoop("v", extent, (), (store,)),))
+
+
+def test_a_legal_program_is_given_back():
+    legal = program(storing(Store(1, AT, READ)))
+    assert check(legal, "a test") is legal
+
+
+@pytest.mark.parametrize(
+    "statement, words",
+    [
+        (storing(Store(1, AT, READ), extent=9), "positions 0 to 8 of buffer"),
+        (storing(Store(1, Affine(-1, (("v", 1),)), READ)), "positions -1 to 6"),
+        (storing(Store(1, AT, Load(FLOAT32, 0, Affine(4, (("v", 1),))))), "positions 4 to 11 of buffer 0"),
+        (storing(Store(0, AT, READ)), "is an input, and is written"),
+        (storing(Store(4, AT, Const(INT64, 1))), "is a constant, and is written"),
+        (storing(Store(9, AT, READ)), "there is no buffer 9"),
+        (storing(Store(1, AT, Local(FLOAT32, "t"))), "local t is read before it is made"),
+        (storing(Store(1, AT, Load(FLOAT32, 0, Affine(0, (("w", 1),))))), "loop variable w"),
+        (storing(Store(1, AT, Op(FLOAT32, "convolve", (READ,)))), "not of the closed list"),
+        (storing(Store(1, AT, Op(FLOAT32, "add", (READ, Const(INT64, 1))))), "mixes"),
+        (
+            Nest((), (), (LaneLoop("v", 8, (), (), (Accumulate("t", "sum", READ),)),) * 2),
+            "local t is made twice",
+        ),
+        (Gate(2), "not bool"),
+        (Gemm(2, 3, 4, Matrix(0, 0, 4, 1), Matrix(0, 0, 3, 1), Matrix(1, 0, 3, 1)), "4 x 3 ends at 11 of buffer 0"),
+        (Gemm(2, 2, 2, Matrix(4, 0, 2, 1), Matrix(0, 0, 2, 1), Matrix(1, 0, 2, 1)), "one floating dtype"),
+    ],
+)
+def test_an_illegal_program_is_named(statement, words):
+    with pytest.raises(GraphError, match=words) as error:
+        check(program(statement), "a test")
+    assert "a test broke statement 0" in str(error.value)
+
+
+def test_a_load_that_a_predicate_guards_may_point_outside():
+    inside = Op(BOOL, "less", (Const(INT64, 1), Const(INT64, 0)))
+    guarded = Load(FLOAT32, 0, Affine(100, (("v", 1),)), inside)
+    check(program(storing(Store(1, AT, guarded))), "a test")
