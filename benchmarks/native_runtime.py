@@ -1,6 +1,6 @@
 """What the native loop costs: tasks, groups, waking, products, and a step while a neighbour holds a core.
 
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE PYTHONPATH=src:tests python bench/native_runtime.py
+    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE PYTHONPATH=src:tests python benchmarks/native_runtime.py
 
 Figures of one and of two threads are taken in turns, and the median of the rounds is printed with the least.
 """

@@ -54,7 +54,7 @@ def test_a_table_with_missing_values_words_and_a_numeric_target_is_learned(comma
     assert ended.code == 0, ended.err
     assert ended.json["validation"]["r2"] > 0.8
     assert "12 missing values filled by mean" in ended.err
-    assert "in the units of price" in ended.err
+    assert f"validation error {ended.json['validation']['rmse']:.4g} (rms, in the units of price)" in ended.err
 
 
 def test_missing_values_are_refused_with_the_option_that_treats_them(command, houses):

@@ -125,10 +125,8 @@ def _validation_lines(measured: dict[str, float], rows: Dataset) -> list[str]:
     if "validation_r2" in measured:
         lines.append(f"validation R2 {measured['validation_r2']:.4f} (1 is perfect, 0 no better than the mean)")
     if "validation_rmse" in measured:
-        scale = rows.target.std or (1.0,)
-        if len(scale) == 1:
-            name = escaped(rows.target.name, 60)
-            lines.append(f"validation error {measured['validation_rmse'] * scale[0]:.4g} (rms, in the units of {name})")
+        name = escaped(rows.target.name, 60)
+        lines.append(f"validation error {measured['validation_rmse']:.4g} (rms, in the units of {name})")
     return lines
 
 
