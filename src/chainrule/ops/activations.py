@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from chainrule.errors import ArgumentError, ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.kernel import Const, op
 from chainrule.ops.broadcasting import as_tensors, unbroadcast
@@ -126,6 +127,8 @@ _gelu_tanh = elementwise(
 @operation
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x Φ(x); approximate="tanh" is the form with tanh, as in PyTorch."""
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate is 'none' or 'tanh', got {approximate!r}")
     return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
 
 
@@ -208,6 +211,10 @@ hardswish = elementwise(
 
 
 def _prelu_shape(x: TensorSpec, weight: TensorSpec) -> TensorSpec:
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if weight.shape not in ((1,), (channels,)):
+        raise ShapeError(f"prelu: weight must be [1] or one slope for each of the {channels} channels (axis 1) of {x}, "
+                         f"got {weight}: set num_parameters to 1 or {channels}")  # fmt: skip
     return x
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.errors import ArgumentError, DataError, DTypeError, ShapeError
 from chainrule.graph import Draw, Primitive, Tensor, operation
 from chainrule.ops.activations import sigmoid, softplus
-from chainrule.ops.broadcasting import as_tensor, as_tensors, cast, floated
+from chainrule.ops.broadcasting import as_tensor, as_tensors, cast, floated, meet
 from chainrule.ops.declare import primitive
 from chainrule.ops.elementwise import abs, less_equal, log, maximum, not_equal, sign, where
 from chainrule.ops.indexing import one_hot, take_along_axis
@@ -76,6 +76,9 @@ def pointwise_loss(
         unknown = parameters.keys() - defaults.keys()
         if unknown:
             raise TypeError(f"{name}() has no argument {', '.join(sorted(unknown))}")
+        for key, value in parameters.items():
+            if not 0 < value < math.inf:
+                raise ArgumentError(f"{name}: {key} must be a finite number above 0, got {value!r}")
         tensors = tuple(map(floated, as_tensors(name, (prediction, target))))
         return tensors, {"reduction": reduction, **defaults, **parameters}
 
@@ -194,7 +197,17 @@ def binary_cross_entropy(prediction: Any, target: Any, weight: Any = None, reduc
         )
     if weight is None:
         return _bce(p, target, reduction=reduction)
-    return reduced("binary_cross_entropy", _bce(p, target, reduction="none") * weight, reduction)
+    return reduced("binary_cross_entropy", weighted("binary_cross_entropy", _bce(p, target, reduction="none"), weight),
+                   reduction)  # fmt: skip
+
+
+def weighted(name: str, values: Tensor, weight: Any) -> Tensor:
+    """``values`` times weights that stretch to their shape; ShapeError for weights that would stretch the values."""
+    factor = as_tensor(weight)
+    if meet(f"{name}: weight", values.shape, factor.shape) != values.shape:
+        raise ShapeError(f"{name}: a weight of {factor.spec} would stretch the losses, which are {values.spec}: "
+                         f"give it the shape {list(values.shape)}")  # fmt: skip
+    return values * factor
 
 
 @operation
@@ -208,8 +221,10 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         values = _bce_with_logits(z, t, reduction="none")
     else:
+        same_shape("binary_cross_entropy_with_logits", z.spec, t.spec)
         values = t * pos_weight * softplus(-z) + (1 - t) * softplus(z)
-    return reduced("binary_cross_entropy_with_logits", values if weight is None else values * weight, reduction)
+    name = "binary_cross_entropy_with_logits"
+    return reduced(name, values if weight is None else weighted(name, values, weight), reduction)
 
 
 # ------------------------------------------------------------------------------------------------ cross-entropy
