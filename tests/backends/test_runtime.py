@@ -145,7 +145,7 @@ def test_results_have_the_same_bits_for_any_number_of_threads():
     product = Gemm(m, n, k, Matrix(0, 0, k, 1), Matrix(1, 0, n, 1), Matrix(2, 0, n, 1))
     function, params = gemm_function(left.dtype), gemm_params(product)
     blocks = gemm_blocks(product)
-    assert len(blocks) > 4
+    assert len(blocks) >= 2
     table = pack([Group(tuple(Block((Task(function, params, *b),)) for b in blocks), ALWAYS_SHARED)])
     binding = sharing_always(runtime.bind(table, addresses(left, right, result)))
     seen = set()
