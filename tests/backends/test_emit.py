@@ -6,8 +6,6 @@ import mmap
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from backends.build import run
 from backends.evaluate import Evaluation
 from chainrule.backends.native.emit import code_of

@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 
-pytest.importorskip("llvmlite")
-
 from backends.build import compile_text
 from chainrule.backends.native.functions import OF_ONE, definition
 from chainrule.errors import GraphError

@@ -5,6 +5,7 @@ import pytest
 
 from chainrule import data
 from chainrule.errors import ArgumentError, ChainruleError, ChainruleWarning, DataError, DTypeError, ShapeError
+from peers import peer
 
 X = np.random.default_rng(0).standard_normal((12, 3))
 Y = np.arange(12) % 3
@@ -40,11 +41,11 @@ def test_layout_and_byte_order_change_no_bit(same, standardise):
 
 
 def test_tensors_of_other_libraries_are_taken():
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     x = torch.tensor(X, dtype=torch.float32, requires_grad=True)
     ready = data.as_dataset((x, torch.tensor(Y)))
     assert np.array_equal(ready.x, X.astype(np.float32)) and ready.y.tolist() == Y.tolist()
-    jnp = pytest.importorskip("jax.numpy")
+    jnp = peer("jax.numpy")
     assert np.array_equal(data.as_dataset((jnp.asarray(X), jnp.asarray(Y))).x, X.astype(np.float32))
 
 
@@ -213,7 +214,7 @@ def test_a_generator_serves_one_epoch_only():
 
 
 def test_a_torch_loader_is_an_iterable_of_batches():
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     pairs = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
     stream = data.as_dataset(torch.utils.data.DataLoader(pairs, batch_size=5), epochs=2)
     assert [len(x) for x, _ in stream] == [5, 5, 2] == [len(x) for x, _ in stream]

@@ -7,10 +7,11 @@ import pytest
 
 from chainrule import data
 from chainrule.errors import ArgumentError, DataError, DTypeError
+from peers import peer
 
-pd = pytest.importorskip("pandas")
-pl = pytest.importorskip("polars")
-pa = pytest.importorskip("pyarrow")
+pd = peer("pandas")
+pl = peer("polars")
+pa = peer("pyarrow")
 
 COLUMNS = {
     "n": [1, 2, 3, 4, 5, 6, 7, 8],

@@ -10,6 +10,7 @@ import pytest
 
 from chainrule import data
 from chainrule.errors import ArgumentError, DataError, MissingDependencyError
+from peers import peer
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest():
@@ -75,8 +76,8 @@ def test_an_extension_that_contradicts_the_content_is_refused(tmp_path):
 
 
 def test_parquet_reads_as_a_dataframe_does(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    pa = peer("pyarrow")
+    pq = peer("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": [1, None, 3], "t": ["a", "b", None], "b": [True, False, True]}), path)
     table = data.read(path)
@@ -111,7 +112,7 @@ def test_built_in_sets_are_as_described():
 
 
 def test_digits_are_the_uci_digits():
-    load_digits = pytest.importorskip("sklearn.datasets").load_digits
+    load_digits = peer("sklearn.datasets").load_digits
     x, y = load_digits(return_X_y=True)
     table = data.read("digits")
     assert np.array_equal(table.column("pixel").values.reshape(1797, 64), x)
