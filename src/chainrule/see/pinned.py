@@ -88,8 +88,10 @@ class Pinned:
         self._differentiate(decay)
         self._find_layers(net)
         self._find_links()
-        outputs = (self.total, *(g for g in self.gradients.values() if g is not None), *self.wanted.values())
-        self.compiled = compile_graph(Graph(self.inputs, outputs), backend)
+        first = [self.total, *(g for g in self.gradients.values() if g is not None)]
+        # Each value once: a bias's gradient over one row is the error itself.
+        self.kept = {v.key: v for v in (*first, *self.wanted.values()) if v.node is not None}
+        self.compiled = compile_graph(Graph(self.inputs, tuple(self.kept.values())), backend)
         self.pushes: dict[tuple[str, int], Any] = {}
 
     # ------------------------------------------------------------------------------------------------ building
@@ -230,18 +232,15 @@ class Pinned:
     ) -> NetworkTrace:
         """One step's numbers."""
         arrays = (x, y, key, *(states[n].copy() for n in self.captured))
-        results = iter(self.compiled(*arrays))
-        value = float(next(results))
-        found = {n: next(results) if g is not None else None for n, g in self.gradients.items()}
-        gradients = {n: np.zeros(self.weights[n].shape, self.weights[n].dtype) if g is None else g
-                     for n, g in found.items()}  # fmt: skip
         values = _Values(dict(zip([t.key for t in self.inputs], arrays, strict=True)))
-        values.known.update(zip(self.wanted, results, strict=True))
+        values.known.update(zip(self.kept, self.compiled(*arrays), strict=True))
+        gradients = {n: np.zeros(self.weights[n].shape, self.weights[n].dtype) if g is None else values.of(g)
+                     for n, g in self.gradients.items()}  # fmt: skip
         layers = tuple(layer.trace(values, gradients) for layer in self.layers)
         n = self.rows
         rows = self.row_losses
         return NetworkTrace(
-            layers, value, n, step, x,
+            layers, float(values.of(self.total)), n, step, x,
             None if self.at_x is None else values.of(self.at_x) * n,
             None if self.prediction is None else values.of(self.prediction),
             None if rows is None else self.row_layout.to_rows(values.of(rows)).reshape(n, -1).mean(1),
