@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chainrule.see.explain import Explanation, explain, explain_trace
-    from chainrule.see.flow import Flow, flow, flow_trace
-    from chainrule.see.gradients import Gradients, activations, gradients
+    from chainrule.see.explanation import Explanation, explain, explain_trace
+    from chainrule.see.budget import Flow, flow, flow_trace
+    from chainrule.see.gradient import Gradients, activations, gradients
 
 __all__ = [
     "Explanation",
@@ -22,9 +22,9 @@ __all__ = [
 
 # Loaded with the first name that needs them: a trace is explained without networks and compilers.
 HOMES = {
-    "explain": ("Explanation", "explain", "explain_trace"),
-    "flow": ("Flow", "flow", "flow_trace"),
-    "gradients": ("Gradients", "activations", "gradients"),
+    "explanation": ("Explanation", "explain", "explain_trace"),
+    "budget": ("Flow", "flow", "flow_trace"),
+    "gradient": ("Gradients", "activations", "gradients"),
 }
 
 

@@ -10,7 +10,7 @@ from chainrule.see.paths import Path, number
 from chainrule.see.place import short_name
 
 if TYPE_CHECKING:
-    from chainrule.see.explain import Explanation
+    from chainrule.see.explanation import Explanation
 
 SAMPLES = 5
 DEPTH = 3
@@ -29,8 +29,8 @@ def _head(it: Explanation) -> list[str]:
     value = "" if it.value is None else f" = {number(it.value)}"
     lines = []
     if it.largest:
-        lines.append("largest gradients: " + ", ".join(f"{n} {number(g)}" for n, g in it.largest))
-        lines.append("")
+        found = [f"{n} {number(g)}" for n, g in it.largest]
+        lines = ["largest gradients", *("  " + "   ".join(found[i : i + 4]) for i in range(0, len(found), 4)), ""]
     lines.append(f"{names}{value}     loss {number(it.trace.loss)} over {it.trace.rows} samples")
     lines.append(f"dL/d{short} = {number(it.gradient)}: {it.sensitivity}")
     return lines

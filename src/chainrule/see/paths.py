@@ -290,7 +290,9 @@ def _top(trace: NetworkTrace, kind: str, layer: int, entry: tuple[int, ...], uni
     """From the last z (or activation) of the chain to the loss."""
     own = trace.layers[layer] if kind != "x" else None
     if kind == "z" and own is not None and own.local_derivative is not None and own.output_delta is not None:
-        after = "f" if _is_prediction(trace, own.output) else "a" + unit[1:]
+        after = "a" + unit[1:]
+        if _is_prediction(trace, own.output):
+            after = "f" if own.z.shape[-1] == 1 else "f" + unit[unit.index("[") :]
         return [Factor(f"d{after}/d{unit}", float(own.local_derivative[entry]), f"local derivative of {own.activation}"),
                 Factor(f"dL/d{after}", float(cotangent(trace, 'a', layer)[entry]), "derivative of the loss")]  # fmt: skip
     return [Factor(f"dL/d{unit}", float(cotangent(trace, kind, layer)[entry]), "derivative of the loss")]

@@ -30,7 +30,6 @@ from chainrule.graph import (
 from chainrule.graph.trace import Trace
 from chainrule.graph.vjp import pull_back
 from chainrule.nn import Module
-from chainrule.nn.module import Parameter
 from chainrule.ops import key as key_of
 from chainrule.optim import penalty
 from chainrule.record.trace import INPUT, LOSS, LayerTrace, Link, NetworkTrace, patches_of, rms
@@ -118,9 +117,9 @@ class Pinned:
         outputs = traced.graph.outputs[: len(traced.graph.outputs) - len(traced.targets)]
         self.inputs = traced.graph.inputs
         self.captured = [every[id(p)] for p in traced.captured]
-        held = zip(traced.captured, self.inputs[3:], strict=True)
-        self.weights = {names[id(p)]: t for p, t in held if isinstance(p, Parameter) and p.requires_grad}
-        self.weights = {n: self.weights[n] for n in names.values() if n in self.weights}
+        stands = {id(p): t for p, t in zip(traced.captured, self.inputs[3:], strict=True)}
+        self.parameters = {n: stands[id(p)] for n, p in net.named_parameters()}
+        self.weights = {n: stands[id(p)] for n, p in net.named_parameters() if p.requires_grad}
         roles = {t.key: n for n, t in self.weights.items()}
         graph, inner = opened(Graph(self.inputs, outputs), roles)
         self.loss, self.prediction = graph.outputs[0], graph.outputs[1] if len(outputs) > 1 else None
@@ -247,7 +246,7 @@ class Pinned:
             None if self.prediction is None else values.of(self.prediction),
             None if rows is None else self.row_layout.to_rows(values.of(rows)).reshape(n, -1).mean(1),
             tuple(self._link(link, values, layers) for link in self.links),
-            gradients, {name: values.of(t) for name, t in self.weights.items()}, self.reasons, self.aliases,
+            gradients, {name: values.of(t) for name, t in self.parameters.items()}, self.reasons, self.aliases,
             str(self.loss_name), functools.partial(self._pushed, arrays), _Nudge(self, arrays, values), self.decay,
         )  # fmt: skip
 
@@ -277,22 +276,25 @@ class Pinned:
         origin, layout = self._origin(kind, layer)
         if (kind, layer) not in self.pushes:
             self.pushes[kind, layer] = self._pusher(origin, layer if kind != "x" else INPUT)
-        run, children = self.pushes[kind, layer]
-        moved = run(*arrays, layout.from_rows(direction))
+        run, children, zeros = self.pushes[kind, layer]
+        moved = run(*arrays, layout.from_rows(direction), *zeros)
         return {c: self.layers[c].outgoing.to_rows(np.asarray(m)) for c, m in zip(children, moved, strict=True)}
 
-    def _pusher(self, origin: Tensor, parent: int) -> tuple[Callable[..., Any], list[int]]:
+    def _pusher(self, origin: Tensor, parent: int) -> tuple[Callable[..., Any], list[int], list[np.ndarray]]:
         children = sorted({k["child"] for k in self.links if k["parent"] == parent and k["child"] != LOSS})
         direction = placeholder(origin.spec)
-        moved = []
+        moved, cotangents = [], []
         for child in children:
             z = self.sites[child].z
             others = [s.cut for s in self.sites if s.links and s.cut.key not in {z.key, origin.key}]
             cotangent = placeholder(z.spec)
+            cotangents.append(cotangent)
             back = vjp([z], [cotangent], [origin, *others])[0]
             forward = None if back is None else vjp([back], [direction], [cotangent])[0]
             moved.append(zeros_like(z) if forward is None else forward)
-        return evaluator(Graph((*self.inputs, direction), tuple(moved))), children
+        # The cotangents drop out of what is linear in them; those that stay in the graph by name are 0.
+        run = evaluator(Graph((*self.inputs, direction, *cotangents), tuple(moved)))
+        return run, children, [np.zeros(c.shape, c.dtype) for c in cotangents]
 
 
 def _depends(node: Node, on: Tensor, between: list[Node]) -> bool:
@@ -479,8 +481,8 @@ class _ByRow:
         arriving, _ = layer.pinned.passed.get(node, ([None] * len(node.specs), ()))
         self.arriving = list(arriving)
         data = [x for i, x in enumerate(node.inputs) if i != entry and x.node is not None]
-        own = [placeholder(y.spec) if dy is not None else None for y, dy in zip(node.specs, arriving, strict=True)]
-        back = pull_back(node, own)[entry] if any(own) else None
+        own = [placeholder(y) if dy is not None else None for y, dy in zip(node.specs, arriving, strict=True)]
+        back = pull_back(node, own)[entry] if any(o is not None for o in own) else None
         weight = layer.pinned.weights[layer.site.weight]
         pulled = None if back is None else vjp([node.inputs[entry]], [back], [weight])[0]
         for x in (*data, *arriving):

@@ -36,12 +36,10 @@ def row_strides(graph: Graph, known: Strides, rows: int) -> Strides:
 
 def axis_of(shape: tuple[int, ...], stride: int, rows: int) -> tuple[int, int] | None:
     """(axis, block): position p of that axis belongs to row p // block % rows; None where no one axis tells."""
-    inner = 1
-    for axis in reversed(range(len(shape))):
-        block = stride // inner
-        if stride % inner == 0 and shape[axis] % (block * rows) == 0 and shape[axis] and block:
-            return axis, block
-        inner *= shape[axis]
+    for axis, length in enumerate(shape):
+        inner = math.prod(shape[axis + 1 :])
+        if inner and length and stride % inner == 0 and stride and length % (stride // inner * rows) == 0:
+            return axis, stride // inner
     return None
 
 

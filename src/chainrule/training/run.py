@@ -15,8 +15,8 @@ from chainrule.data import Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
-from chainrule.see.explain import Explanation, explain_trace, named_in
-from chainrule.see.flow import Flow
+from chainrule.see.explanation import Explanation, explain_trace, named_in
+from chainrule.see.budget import Flow
 from chainrule.training.examples import Example
 from chainrule.training.looking import Kept, kept_at, load_kept, stepping, traced
 from chainrule.training.metrics import classes_of, threshold_of

@@ -348,7 +348,7 @@ def explain(
     The gradient is that of ``loss(net(x), y)`` in the mode that the network is in. Unknown names and indices out of
     range are an ArgumentError that lists what there is.
     """
-    from chainrule.see.gradients import traced_step
+    from chainrule.see.gradient import traced_step
 
     trace = traced_step(net, loss, x, y, "explain", backend)
     return explain_trace(trace, named_in(net, name), sample=sample, optimizer=optimizer)

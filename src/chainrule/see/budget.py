@@ -131,7 +131,7 @@ class Flow:
         return ""
 
     def __str__(self) -> str:
-        from chainrule.see.flow_text import text_of
+        from chainrule.see.budget_text import text_of
 
         return text_of(self)
 
@@ -264,6 +264,6 @@ def flow(net: Module, loss: Any, x: Any, y: Any, *, backend: str | None = None) 
     gain of each link, local derivative and weights apart. ``.activations``: the way forward. ``.first_trouble``: the
     first link at which the error is lost or explodes. On any graph: residual links and shared weights too.
     """
-    from chainrule.see.gradients import traced_step
+    from chainrule.see.gradient import traced_step
 
     return Flow(traced_step(net, loss, x, y, "flow", backend))

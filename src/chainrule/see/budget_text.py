@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chainrule.see.flow import Flow, Gain
+    from chainrule.see.budget import Flow, Gain
 
 BAR = 14
 DECADES = 7.0
