@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from chainrule.ops import scan as scan
     from chainrule.ops import stop_gradient as stop_gradient
     from chainrule.ops import where as where
-    from chainrule.see.explanation import Explanation as Explanation
-    from chainrule.see.explanation import explain as explain
     from chainrule.see.budget import Flow as Flow
     from chainrule.see.budget import flow as flow
+    from chainrule.see.explanation import Explanation as Explanation
+    from chainrule.see.explanation import explain as explain
     from chainrule.see.gradient import activations as activations
     from chainrule.see.gradient import gradients as gradients
     from chainrule.training import Callback as Callback

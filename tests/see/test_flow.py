@@ -48,7 +48,7 @@ def test_factors_are_the_root_mean_squares_of_the_layer():
 
 
 def test_what_arrives_over_both_branches_of_a_residual_link_is_the_error():
-    net, loss, x, y = of_kind("residual")
+    net, _, x, y = of_kind("residual")
     trace = pinned(net, cr.mse, x, y)
     names = [layer.name for layer in trace.layers]
     fed_by_first = {names[k.child] for k in trace.links if k.parent == 0 and k.child != LOSS}
@@ -94,7 +94,8 @@ links = (Link(0, 1, size(d2), size(d2 @ w2), size(d1), 1 - a1**2, ("tanh",)), Li
 trace = NetworkTrace(layers, float((z2**2).mean()), 5, x=x, links=links,
                      gradients={"0.weight": d1.T @ x / 5, "2.weight": d2.T @ a1 / 5})
 it = explain_trace(trace, "0.weight[1, 2]")
-assert abs(it.by_sample.sum() - it.gradient) < 1e-15 and abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) < 1e-15
+assert abs(it.by_sample.sum() - it.gradient) < 1e-15
+assert abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) < 1e-15
 assert abs(sum(p.value for p in it.paths) - it.gradient) < 1e-15 and str(it) and str(flow_trace(trace))
 print([m for m in sys.modules if m.startswith(("chainrule.nn", "chainrule.compiler", "chainrule.graph", "llvmlite"))])
 """

@@ -52,12 +52,12 @@ def test_the_first_update_of_a_run_in_its_own_order_is_explained_to_the_bit():
 
 
 def test_what_a_run_does_not_have_is_named(tmp_path):
-    with pytest.raises(ArgumentError, match="kept no rows.*keep_rows=0"):
+    with pytest.raises(ArgumentError, match=r"kept no rows.*keep_rows=0"):
         trained(keep_rows=0).explain()
-    with pytest.raises(CheckpointError, match="no directory.*step 8, where it is"):
+    with pytest.raises(CheckpointError, match=r"no directory.*step 8, where it is"):
         trained().explain(step=2)
     run = trained(tmp_path / "run")
-    with pytest.raises(CheckpointError, match="no checkpoint of step 2. There are \\[8\\]"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 2. There are \[8\]"):
         run.flow(step=2)
     with pytest.raises(ArgumentError, match="nothing is called"):
         run.explain("9.weight[0]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,20 +101,20 @@ class LayerTrace:
         """What multiplies the entry ``index`` of parameter ``name`` here, and the error there."""
         n, own = len(self.z), self.parameters()
         if self.weight is None or own.get(name) is not self.weight:
-            error = self.delta[(..., *index)]
+            error = self.delta[behind(index)]
             return Use(np.ones(error.shape, error.dtype).reshape(n, -1), error.reshape(n, -1))
         if self.form == "lookup":
             error = self.delta[..., index[1]] if len(index) > 1 else self.delta
             return Use((self.a == index[0]).astype(error.dtype).reshape(n, -1), error.reshape(n, -1))
         if self.form == "scale":
-            return Use(self.a[(..., *index)].reshape(n, -1), self.delta[(..., *index)].reshape(n, -1))
+            return Use(self.a[behind(index)].reshape(n, -1), self.delta[behind(index)].reshape(n, -1))
         if self.form == "matmul":
             return Use(self.a[..., index[0]].reshape(n, -1), self.delta[..., index[1]].reshape(n, -1))
         inside = index[1:]
         if self.groups > 1:
             width, each = self.weight.shape[0] // self.groups, self.weight.shape[1]
             inside = (index[1] + index[0] // width * each, *index[2:])
-        return Use(self.a[(..., *inside)].reshape(n, -1), self.delta[..., index[0]].reshape(n, -1))
+        return Use(self.a[behind(inside)].reshape(n, -1), self.delta[..., index[0]].reshape(n, -1))
 
     def size_of_activation(self) -> tuple[float, int]:
         """(sum of the squares of all that weights are multiplied with, how many numbers that is)."""
@@ -130,6 +130,11 @@ class LayerTrace:
         if self.form == "linear" and self.weight.ndim == 2:
             return tangent @ self.weight.T
         return tangent @ self.weight if self.form == "matmul" else None
+
+
+def behind(index: tuple[int, ...], row: int | slice = slice(None)) -> Any:
+    """``index`` into the last axes of an array, whatever uses stand before them: [row, ..., *index]."""
+    return (..., *index) if isinstance(row, slice) and row == slice(None) else (row, ..., *index)
 
 
 def _joined(name: str, last: str) -> str:
@@ -168,7 +173,7 @@ def patches_of(
     if any(map(any, padding)):
         images = np.pad(images, ((0, 0), (0, 0), *padding))
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    cut = np.lib.stride_tricks.sliding_window_view(images, spans, axis=(2, 3))  # type: ignore[call-overload]
+    cut = np.lib.stride_tricks.sliding_window_view(images, spans, axis=(2, 3))
     cut = cut[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
     return cut.transpose(0, 2, 3, 1, 4, 5)
 
@@ -215,7 +220,7 @@ class Link:
 
     @property
     def cross(self) -> float:
-        """What is left of the gain: above 1 where large errors meet large local derivatives, below 1 where small ones."""
+        """What is left of the gain: above 1 where large errors meet large local derivatives, else below."""
         return ratio(ratio(self.arriving, self.through_weights), self.local)
 
 

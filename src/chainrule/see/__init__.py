@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chainrule.see.explanation import Explanation, explain, explain_trace
     from chainrule.see.budget import Flow, flow, flow_trace
+    from chainrule.see.explanation import Explanation, explain, explain_trace
     from chainrule.see.gradient import Gradients, activations, gradients
 
 __all__ = [

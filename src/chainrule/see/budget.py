@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from chainrule.nn import Module
 
 LOST = 1e-3
-"""An error that has shrunk to a thousandth of what left the loss is lost: a learning rate that suits the last layer moves
-this one a thousand times less."""
+"""An error that has shrunk to a thousandth of what left the loss is lost: a learning rate that suits the last layer
+moves this one a thousand times less."""
 EXPLODED = 1e3
 
 
@@ -120,7 +120,7 @@ class Flow:
 
     @cached_property
     def first_trouble(self) -> str:
-        """The first link from the loss on at which the error is lost or explodes, in a sentence; "" if there is none."""
+        """The first link from the loss on at which the error is lost or explodes, in a sentence; "" if none."""
         if not math.isfinite(self.trace.loss):
             return f"the loss is {self.trace.loss}: nothing that comes back from it means anything"
         for link in self.links:

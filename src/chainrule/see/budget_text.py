@@ -43,13 +43,13 @@ def _links(it: Flow) -> list[str]:
         return []
     names = [f"{k.source} -> {k.target}" for k in it.links]
     width = max(map(len, names))
-    lines = [
-        f"{'the error, back':<{width}} {'gain':>9} = {'weights':>8} x {'local':>8} x {'cross':>6}   {'arrived':>8}  so far"
-    ]
+    heads = f"{'gain':>9} = {'weights':>8} x {'local':>8} x {'cross':>6}   {'arrived':>8}  so far"
+    lines = [f"{'the error, back':<{width}} {heads}"]
     most = max((k.arrived for k in it.links if math.isfinite(k.arrived)), default=0.0)
     for name, link in zip(names, it.links, strict=True):
         through = f"  {', '.join(link.through)}" if link.through else ""
-        lines.append(f"{name:<{width}} {_split(link)}   {_number(link.arrived):>8}  {_bar(link.arrived, most)}{through}")
+        arrived = f"{_number(link.arrived):>8}  {_bar(link.arrived, most)}"
+        lines.append(f"{name:<{width}} {_split(link)}   {arrived}{through}")
     return lines
 
 
@@ -63,10 +63,8 @@ def _forward(it: Flow) -> list[str]:
     most = max((f["output"] for f in it.activations), default=0.0)
     for found in it.activations:
         off = "" if found["share_off"] is None else f"{100 * found['share_off']:.0f} %"
-        lines.append(
-            f"{_named(found):<{width}} {_number(found['input']):>9} {_number(found['z']):>9} "
-            f"{_number(found['output']):>9} {_number(found['local_derivative']):>9} {off:>8}  {_bar(found['output'], most)}"
-        )
+        sizes = " ".join(f"{_number(found[k]):>9}" for k in ("input", "z", "output", "local_derivative"))
+        lines.append(f"{_named(found):<{width}} {sizes} {off:>8}  {_bar(found['output'], most)}")
     return lines
 
 

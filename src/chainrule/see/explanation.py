@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.errors import ArgumentError
-from chainrule.record.trace import LayerTrace, NetworkTrace, Use
+from chainrule.record.trace import LayerTrace, NetworkTrace, Use, behind
 from chainrule.see.paths import SHOWN, Chain, Path, chain_of, direction_of, number, unit_of, ways
 from chainrule.see.place import Place, array_at, largest, place_named, short_name
 from chainrule.see.update import Stepping, Update, update_of
@@ -93,7 +93,7 @@ class Explanation:
             return tuple((i, _wide(w.use(place.name, place.index))) for i, w in found)
         error = trace.x_delta if place.kind == "x" else _error_at(trace.layers[place.layer], place.kind)
         assert error is not None
-        error = error[(..., *place.index)].astype(np.float64).reshape(len(error), -1)
+        error = error[behind(place.index)].astype(np.float64).reshape(len(error), -1)
         return ((place.layer, Use(np.ones_like(error), error)),)
 
     @cached_property
@@ -205,7 +205,7 @@ class Explanation:
 
     @cached_property
     def update(self) -> Update | None:
-        """What the optimizer makes of the gradient, by term; None without an optimizer, and for what it does not move."""
+        """What the optimizer makes of the gradient, by term; None without one, and for what it does not move."""
         if self.stepping is None or self.value is None or self.place.kind != "parameter":
             return None
         return update_of(
@@ -291,7 +291,7 @@ def _slope_at(layer: LayerTrace, place: Place, sample: int) -> np.ndarray | None
     unit = place.index
     if place.kind == "parameter":
         unit = unit_of(layer, layer.parameters()[place.name], place.index)
-    return layer.local_derivative[(sample, ..., *unit)]
+    return layer.local_derivative[behind(unit, sample)]
 
 
 # ------------------------------------------------------------------------------------------------ the doors
@@ -339,8 +339,8 @@ def explain(
 
     name:      of ``state_dict`` ("0.weight[7, 2]") or of the derivation ("W1[7, 2]", "b1[7]", "z1[7]", "a1[3]", "x[2]";
                layer k counts layers with parameters from 1); without an index the entry with the largest gradient. A
-               pair of a module and an index. "top(5)" or "0.top(5)": the largest of the network or of a layer. None: the
-               ten largest, and the first of them explained.
+               pair of a module and an index. "top(5)" or "0.top(5)": the largest of the network or of a layer. None:
+               the ten largest, and the first of them explained.
     optimizer: adds what its first update makes of the gradient, by term.
     sample:    the row whose chain and paths are shown; by default the chain of the one that adds most, and the paths of
                all together.
@@ -365,5 +365,3 @@ def named_in(net: Module, name: Any) -> Any:
                             f"(net[0], (7, 2)), got {name!r}")  # fmt: skip
     entries = index if isinstance(index, tuple) else (index,)
     return f"{found + '.' if found else ''}weight[{', '.join(map(str, entries))}]"
-
-

@@ -46,9 +46,9 @@ def _samples(it: Explanation) -> list[str]:
     left = it.trace.rows - len(shown) - zeros
     if left:
         rest = float(it.by_sample.sum() - sum(part for _, part in shown))
-        lines.append(f"  {left} more{'':>31} {number(rest):>15}" if left < 10 else f"  {left} more {'':>32} {number(rest):>11}")
+        lines.append(f"  {f'{left} more':<44} {number(rest):>11}")
     if it.penalty:
-        lines.append(f"  penalty on the weight {number(it.penalty):>33}")
+        lines.append(f"  {'penalty on the weight':<44} {number(it.penalty):>11}")
     for reason, count in it.zeros.items():
         lines.append(f"  {count} exactly 0: {reason}")
     return lines
@@ -69,10 +69,8 @@ def _factors(it: Explanation) -> list[str]:
         return []
     uses = f" x uses {number(f.uses)}" if f.uses != 1 else ""
     few = "; samples cancel: no more than chance" if abs(f.agreement) < f.noise and it.gradient else ""
-    return [
-        f"factors: activation {number(f.activation)} x error {number(f.error)} x agreement {number(f.agreement)}{uses} = "
-        f"{number(f.product)}   (agreement of chance {number(f.noise)}{few})"
-    ]
+    product = f"activation {number(f.activation)} x error {number(f.error)} x agreement {number(f.agreement)}{uses}"
+    return [f"factors: {product} = {number(f.product)}   (agreement of chance {number(f.noise)}{few})"]
 
 
 def _chain(it: Explanation) -> list[str]:
@@ -94,16 +92,12 @@ def _paths(it: Explanation) -> list[str]:
 
 
 def _branch(path: Path, depth: int) -> list[str]:
-    """The way by the largest unit is followed further; the others stand for what is above them."""
+    """A path and the ones above it; of those the largest is followed further."""
     lines = [f"{'  ' * depth}{path.name:<{24 - 2 * depth}} {number(path.value):>11}"]
-    if path.direction is None and not hasattr(path, "tangent"):
+    if depth == DEPTH:
         return lines
-    if depth < DEPTH and path.value == max((path.value,), key=abs):
-        above = path.above if depth < DEPTH else ()
-        if depth == 1 or len(above) > 1:
-            for higher in above[: 3 if depth == 1 else 2]:
-                lines.extend(_branch(higher, depth + 1) if higher is above[0] and depth + 1 < DEPTH else
-                             [f"{'  ' * (depth + 1)}{higher.name:<{22 - 2 * depth}} {number(higher.value):>11}"])  # fmt: skip
+    for place, higher in enumerate(path.above):
+        lines.extend(_branch(higher, depth + 1) if place == 0 and depth == 1 else _branch(higher, DEPTH))
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.record.trace import INPUT, LOSS, LayerTrace, NetworkTrace
+from chainrule.record.trace import INPUT, LOSS, LayerTrace, NetworkTrace, behind
 from chainrule.see.place import Place, width_of
 
 SHOWN = 3
@@ -102,7 +102,7 @@ class _Unit(Path):
     def expand(self, most: int = SHOWN) -> tuple[Path, ...]:
         assert self.tangent is not None
         alone = np.zeros_like(self.tangent)
-        alone[(..., *self.unit)] = self.tangent[(..., *self.unit)]
+        alone[behind(self.unit)] = self.tangent[behind(self.unit)]
         return ways(self.trace, self.kind, self.layer, alone, most)
 
 
@@ -143,14 +143,14 @@ def direction_of(trace: NetworkTrace, place: Place, layer: int, rows: slice) -> 
     """How z of ``layer`` (or the place itself) moves with the place, in the rows that are asked for."""
     if place.kind != "parameter":
         found = np.zeros(cotangent(trace, place.kind, place.layer).shape)
-        found[(rows, ..., *place.index)] = 1.0
+        found[behind(place.index, rows)] = 1.0
         return found
     own = trace.layers[layer]
     found = np.zeros(own.delta.shape)
     parameter = own.parameters()[place.name]
     unit = unit_of(own, parameter, place.index)
-    factor = own.use(place.name, place.index).activation.reshape(own.delta[(..., *unit)].shape)
-    found[(rows, ..., *unit)] = factor[rows]
+    factor = own.use(place.name, place.index).activation.reshape(own.delta[behind(unit)].shape)
+    found[behind(unit, rows)] = factor[rows]
     return found
 
 
@@ -208,7 +208,7 @@ class Chain:
 
 def number(value: float) -> str:
     """Four digits."""
-    return f"{value:.4g}"
+    return f"{value + 0.0:.4g}"  # + 0.0: no -0
 
 
 def chain_of(trace: NetworkTrace, place: Place, short: str, layer: int, sample: int, whole: float) -> Chain:
@@ -293,8 +293,11 @@ def _top(trace: NetworkTrace, kind: str, layer: int, entry: tuple[int, ...], uni
         after = "a" + unit[1:]
         if _is_prediction(trace, own.output):
             after = "f" if own.z.shape[-1] == 1 else "f" + unit[unit.index("[") :]
-        return [Factor(f"d{after}/d{unit}", float(own.local_derivative[entry]), f"local derivative of {own.activation}"),
-                Factor(f"dL/d{after}", float(cotangent(trace, 'a', layer)[entry]), "derivative of the loss")]  # fmt: skip
+        slope, top = float(own.local_derivative[entry]), float(cotangent(trace, "a", layer)[entry])
+        return [
+            Factor(f"d{after}/d{unit}", slope, f"local derivative of {own.activation}"),
+            Factor(f"dL/d{after}", top, "derivative of the loss"),
+        ]
     return [Factor(f"dL/d{unit}", float(cotangent(trace, kind, layer)[entry]), "derivative of the loss")]
 
 

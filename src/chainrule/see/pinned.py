@@ -32,7 +32,7 @@ from chainrule.graph.vjp import pull_back
 from chainrule.nn import Module
 from chainrule.ops import key as key_of
 from chainrule.optim import penalty
-from chainrule.record.trace import INPUT, LOSS, LayerTrace, Link, NetworkTrace, patches_of, rms
+from chainrule.record.trace import INPUT, LOSS, LayerTrace, Link, NetworkTrace, behind, patches_of, rms
 from chainrule.see.rows import Layout, row_strides
 from chainrule.see.sites import Site, opened, place_of, sites_of
 from chainrule.spec import UINT32, TensorSpec
@@ -143,9 +143,7 @@ class Pinned:
         pulled = vjp([self.total], [ones_cotangent(self.total)], wrt, self.passed)
         count = len(self.weights)
         self.gradients = dict(zip(self.weights, pulled[:count], strict=True))
-        self.reasons = {
-            n: reason([self.total], self.weights[n]) for n, g in self.gradients.items() if g is None
-        }
+        self.reasons = {n: reason([self.total], self.weights[n]) for n, g in self.gradients.items() if g is None}
         self.at_tap = dict(zip(taps, pulled[count : count + len(taps)], strict=True))
         self.at_x = pulled[-1] if x else None
 
@@ -170,8 +168,8 @@ class Pinned:
                 self.readers.setdefault(value.key, []).append(node)
         modules = dict(net.named_modules())
         self.layers = [_Layer(self, site, modules) for site in self.sites]
-        for value in (self.prediction, self.at_x, self.loss):
-            self._want(value)
+        for kept in (self.prediction, self.at_x, self.loss):
+            self._want(kept)
         self.row_losses = self._want(self._losses_of_rows())
 
     def _losses_of_rows(self) -> Tensor | None:
@@ -334,7 +332,7 @@ class _Nudge:
             return float(evaluator(Graph(pinned.inputs, (pinned.total,)))(*arrays)[0])
         origin, layout = pinned._origin(kind, cast(int, place))
         raised = layout.to_rows(np.array(self.values.of(origin), np.float64)).copy()
-        raised[(..., *index)] += by
+        raised[behind(index)] += by
         graph = Graph((*(t for t in pinned.inputs if t is not origin), origin), (pinned.total,))
         own = [a for a, t in zip(arrays, pinned.inputs, strict=True) if t is not origin]
         return float(evaluator(graph)(*own, layout.from_rows(raised))[0])
@@ -367,8 +365,9 @@ class _Layer:
     def _lay_out(self) -> None:
         site, rows, strides = self.site, self.pinned.rows, self.pinned.strides
         z, t = self.z, self.t
-        last = (z.ndim - 1,) if z.ndim > 1 else ()
-        features, inputs = last, (() if t is None else (t.ndim - 1,))
+        last: tuple[int, ...] = (z.ndim - 1,) if z.ndim > 1 else ()
+        features: tuple[int, ...] = last
+        inputs: tuple[int, ...] = () if t is None else (t.ndim - 1,)
         width = self._width()
         if site.form == "lookup":
             features, inputs = tuple(range(z.ndim - width + 1, z.ndim)), ()
@@ -490,18 +489,18 @@ class _ByRow:
         self.graph = None if pulled is None else (data, [o for o in own if o is not None], pulled)
 
     def __call__(self, name: str, index: tuple[int, ...]) -> np.ndarray:
-        return self.parts[(slice(None), *index)]
+        return self.parts[behind(index)]
 
     @functools.cached_property
     def parts(self) -> np.ndarray:
         """[n, *weight.shape]"""
         layer, values = self.layer, self.values
-        pinned, node = layer.pinned, layer.site.node
+        pinned = layer.pinned
         weight = pinned.weights[layer.site.weight]
         if self.graph is None:
             return np.zeros((pinned.rows, *weight.shape), weight.dtype)
         data, own, pulled = self.graph
-        inputs = [t for t in pinned.inputs]
+        inputs = list(pinned.inputs)
         run = evaluator(Graph((*inputs, *data, *own), (pulled,)))
         fixed = [values.of(t) for t in (*inputs, *data)]
         given = [(values.of(dy), Layout(dy.shape, self._stride(i), pinned.rows, ()))

@@ -46,8 +46,9 @@ def array_at(place: Place, trace: NetworkTrace) -> np.ndarray:
     if place.kind == "x":
         found = trace.x_delta
         if found is None:
-            raise ArgumentError("no gradient reaches x: it is whole numbers, or the loss does not depend on it; explain "
-                                "a weight instead")  # fmt: skip
+            raise ArgumentError(
+                "no gradient reaches x: it is whole numbers, or the loss does not use it; explain a weight instead"
+            )
         return found.sum(0) / trace.rows
     layer = trace.layers[place.layer]
     error = layer.delta if place.kind == "z" or layer.output_delta is None else layer.output_delta

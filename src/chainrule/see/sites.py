@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from chainrule.graph import Graph, Node, Tensor, apply, holding, inline, placeholder, replaced
+from chainrule.graph import Graph, Node, Tensor, apply, inline, placeholder, replaced
 from chainrule.ops import add
 from chainrule.ops.control import apply_scan
 from chainrule.see.rows import keys_reached
@@ -91,7 +91,7 @@ def place_of(x: Tensor, among: Sequence[Tensor]) -> int:
 
 def _names_reached(nodes: Sequence[Node], roles: Roles, flowing: set[Any]) -> dict[Any, tuple[str, ...]]:
     """Value without data -> the parameters that it was made from."""
-    found = {key: (name,) for key, name in roles.items()}
+    found: dict[Any, tuple[str, ...]] = {key: (name,) for key, name in roles.items()}
     for node in nodes:
         if (node, 0) in flowing:
             continue
@@ -155,8 +155,8 @@ def _covers(parameter: Tensor, z: Tensor) -> bool:
 def opened(graph: Graph, roles: Roles) -> tuple[Graph, list[Site]]:
     """``graph`` with what its loops hide made visible: (graph, the sites inside loops).
 
-    A loop over time that reads parameters gives what comes in and z of every step besides; a tap, a 0 for every step, is
-    added to z, so that its cotangent is the error there. What `checkpoint` hides stands in the open.
+    A loop over time that reads parameters gives what comes in and z of every step besides; a tap, a 0 for every step,
+    is added to z, so that its cotangent is the error there. What `checkpoint` hides stands in the open.
     """
     inner: list[Site] = []
 

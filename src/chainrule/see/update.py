@@ -34,7 +34,8 @@ class Update:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {value:+.3g}" for name, value in self.terms.items())
-        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {self.before:.6g} -> {self.after:.6g} = {parts}"
+        step = f"{self.before:.6g} -> {self.after:.6g}"
+        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {step}, by {parts}"
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "change": self.change}
@@ -97,9 +98,8 @@ def _clipped(gradient: float, gradients: Mapping[str, np.ndarray], stepping: Ste
     bent = gradient if limit is None else min(max(gradient, -limit), limit)
     if most is None:
         return bent
-    total = sum(float((np.clip(g, -limit, limit) if limit is not None else g).astype(np.float64).ravel()
-                      @ (np.clip(g, -limit, limit) if limit is not None else g).astype(np.float64).ravel())
-                for g in gradients.values())  # fmt: skip
+    whole = (g if limit is None else np.clip(g, -limit, limit) for g in gradients.values())
+    total = sum(float(np.square(g, dtype=np.float64).sum()) for g in whole)
     return bent * min(most / (total**0.5 + 1e-6), 1.0)
 
 

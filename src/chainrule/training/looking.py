@@ -68,8 +68,10 @@ def kept_at(kept: Kept | None, path: Path | None, present: int, step: int | None
                                 "cr.explain(run.net, loss, x, y)")  # fmt: skip
         return kept
     if path is None:
-        raise CheckpointError(f"the run has no directory, so it has no checkpoints: it can be looked at at step {present}, "
-                              "where it is; fit with run_dir= to keep earlier ones")  # fmt: skip
+        raise CheckpointError(
+            f"the run has no directory, so it has no checkpoints: it can be looked at at step {present}, where it is; "
+            "fit with run_dir= to keep earlier ones"
+        )
     with RunDirectory.open(path) as directory:
         found = directory.load(step)
         then = load_kept(directory, found.header, found.arrays, found.step)
@@ -95,7 +97,7 @@ def stepping(config: RunConfig, kept: Kept) -> Stepping | None:
     optimizer = kept.optimizer
     if optimizer is None:
         try:
-            optimizer = from_description({"name": config.optimizer.name, "arguments": config.optimizer.arguments})  # type: ignore[assignment]
+            optimizer = from_description({"name": config.optimizer.name, "arguments": config.optimizer.arguments})
         except ArgumentError:
             return None
     return Stepping(optimizer, kept.moments, kept.learning_rate, config.clip_norm, config.clip_value, kept.step)
@@ -108,5 +110,7 @@ def _loss_of(config: RunConfig) -> Loss:
     try:
         return loss_named(name)[1]
     except ArgumentError as error:
-        raise ArgumentError(f"the run was trained with a loss of your own, {name!r}, which a run directory cannot hold: "
-                            "use cr.explain(run.net, loss, x, y)") from error  # fmt: skip
+        raise ArgumentError(
+            f"the run was trained with a loss of your own, {name!r}, which a run directory cannot hold: use "
+            "cr.explain(run.net, loss, x, y)"
+        ) from error

@@ -15,8 +15,8 @@ from chainrule.data import Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
-from chainrule.see.explanation import Explanation, explain_trace, named_in
 from chainrule.see.budget import Flow
+from chainrule.see.explanation import Explanation, explain_trace, named_in
 from chainrule.training.examples import Example
 from chainrule.training.looking import Kept, kept_at, load_kept, stepping, traced
 from chainrule.training.metrics import classes_of, threshold_of
@@ -83,8 +83,8 @@ class Run:
         """Why one number has the derivative that it has, in the update after ``step``; see ``chainrule.explain``.
 
         The step is made anew from the rows that training kept (``keep_rows``), as training would have made it: in
-        training mode, with penalties and clipping. step: updates made; None for where the run is, or a checkpointed one.
-        sample: a row of the kept batch.
+        training mode, with penalties and clipping. step: updates made; None for where the run is, or a checkpointed
+        one. sample: a row of the kept batch.
         """
         kept = kept_at(self.kept, self.path, self.step, step)
         trace = traced(self.net, self.config, kept)
@@ -137,7 +137,9 @@ class Run:
                 raise CheckpointError(f"run {str(path)!r} has no checkpoint yet: train it for an epoch, or resume it")
             history, losses, notes = recorded(directory, found.step, found.header["epoch"])
             kept = replace(load_kept(directory, found.header, found.arrays, found.step), states=None)
-        run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path), kept=kept)
+        run = cls(
+            network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path), kept=kept
+        )
         restore_network(run, found)
         return run
 
