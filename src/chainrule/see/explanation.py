@@ -1,5 +1,4 @@
-"""The explanation of one number of a network: its derivative by sample, by factor, by path, and what the update made of
-it."""
+"""The explanation of one number of a network: its derivative by sample, factor and path, and its update."""
 
 from __future__ import annotations
 

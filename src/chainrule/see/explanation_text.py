@@ -91,13 +91,12 @@ def _paths(it: Explanation) -> list[str]:
     return lines
 
 
-def _branch(path: Path, depth: int) -> list[str]:
-    """A path and the ones above it; of those the largest is followed further."""
+def _branch(path: Path, depth: int, further: int = DEPTH - 1) -> list[str]:
+    """A path and the ones above it, ``further`` levels on; behind the first level only the largest is followed."""
     lines = [f"{'  ' * depth}{path.name:<{24 - 2 * depth}} {number(path.value):>11}"]
-    if depth == DEPTH:
-        return lines
-    for place, higher in enumerate(path.above):
-        lines.extend(_branch(higher, depth + 1) if place == 0 and depth == 1 else _branch(higher, DEPTH))
+    if further:
+        for place, higher in enumerate(path.above):
+            lines.extend(_branch(higher, depth + 1, further - 1 if place == 0 else 0))
     return lines
 
 
