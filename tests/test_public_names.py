@@ -8,6 +8,8 @@ import chainrule as cr
 NAMES = [
     "Callback",
     "EarlyStopping",
+    "Explanation",
+    "Flow",
     "Run",
     "Tensor",
     "activations",
@@ -20,7 +22,9 @@ NAMES = [
     "cross_entropy",
     "data",
     "elementwise",
+    "explain",
     "fit",
+    "flow",
     "grad",
     "gradients",
     "hessian",
