@@ -16,10 +16,20 @@ from chainrule.graph.tensor import Node, Tensor, as_array
 from chainrule.spec import TensorSpec
 
 
-def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor]) -> list[Tensor | None]:
+Pulled = tuple[Node, tuple, tuple]
+"""One application of a pullback: the node, the cotangents of its outputs, those that it gave for its inputs."""
+
+
+def vjp(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    wrt: Sequence[Tensor],
+    pulled: list[Pulled] | None = None,
+) -> list[Tensor | None]:
     """Pull ``cotangents`` of ``outputs`` back to ``wrt``, as new values of the same graph.
 
     Gives None where no differentiable path joins an output to an entry of ``wrt``; ``reason`` says why.
+    pulled: a list that gets each application of a pullback, in order.
     """
     nodes = _depending(wrt, outputs)
     at: dict[Any, Tensor] = {}
@@ -33,7 +43,10 @@ def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[T
         dys = [at.pop((node, i), None) for i in range(len(node.specs))]
         if all(dy is None for dy in dys):
             continue
-        for x, dx in zip(node.inputs, pull_back(node, dys), strict=True):
+        dxs = pull_back(node, dys)
+        if pulled is not None:
+            pulled.append((node, tuple(dys), dxs))
+        for x, dx in zip(node.inputs, dxs, strict=True):
             if dx is not None:
                 _add(at, x, dx)
     return [at.get(x.key) for x in wrt]

@@ -103,7 +103,7 @@ def pointwise_loss(
 
     return Primitive(
         name, formula, shape, whole, pulled, arguments, draw=draw, meaning=meaning, convention=convention, why=why,
-        rule=rule, terms=terms,
+        rule=rule, terms=terms, written=name + "({0}, {1})",
     )  # fmt: skip
 
 
@@ -302,6 +302,7 @@ def _entropy_terms(z: TensorSpec, target: TensorSpec, *, reduction: str) -> dict
 softmax_cross_entropy = primitive(
     "softmax_cross_entropy",
     "L = -1/n Σ ln softmax(z)[truth]",
+    written="softmax_cross_entropy({0}, {1})",
     rule=("{dy} * (softmax({0}) - {truth}) / {n}", "-{dy} * log_softmax({0}) / {n}"),
     why=("softmax and cross-entropy cancel to prediction - truth, over n", "minus ln softmax, over n"),
     terms=_entropy_terms,

@@ -89,6 +89,7 @@ def _max_pool2d_pullback(dy: Tensor, y: Tensor, x: Tensor, kernel: Pair, strides
 max_pool2d = pooling(
     "max_pool2d",
     "y[…, i, j] = the largest x[…, i s + k, j s' + l]",
+    written="max_pool2d({0}, {kernel})",
     rule=("put_back({dy}, argmax({0}))",),
     distinct=True,
     evaluate=_max_pool2d,
@@ -111,6 +112,7 @@ def _avg_pool2d_pullback(dy: Tensor, y: Tensor, x: Tensor, kernel: Pair, strides
 avg_pool2d = pooling(
     "avg_pool2d",
     "y[…, i, j] = 1/n Σ x[…, i s + k, j s' + l]",
+    written="avg_pool2d({0}, {kernel})",
     rule=("spread({dy}) / {n}",),
     terms=lambda x, kernel, strides, padding: {"n": math.prod(kernel), "counted": "the elements of a window"},
     evaluate=_avg_pool2d,

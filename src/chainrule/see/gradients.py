@@ -53,11 +53,11 @@ def gradients(
 
     A parameter that the loss does not depend on gets zeros, and ``reasons`` of the result says why.
     """
-    function = _function(loss)
-    _require_module(net, "gradients")
+    function = loss_function(loss)
+    require_module(net, "gradients")
     if wrt not in ("parameters", "inputs"):
         raise ArgumentError(f"wrt is 'parameters' or 'inputs', got {wrt!r}")
-    inputs, targets = _rows(net, x), _truth(y)
+    inputs, targets = rows_of(net, x), truth_of(y)
     if wrt == "inputs":
         inputs = inputs.astype(net.dtype, copy=False)  # only a number that can vary a little has a gradient
     if not per_sample:
@@ -92,7 +92,8 @@ def _by_row(rows: list[tuple[float, Gradients]], n: int, wrt: str) -> dict[str, 
     return stacked | ({"x": np.concatenate([g["x"] for _, g in rows]) / n} if wrt == "inputs" else {})
 
 
-def _function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+def loss_function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss given by name or as a function; ArgumentError for a name that no loss has."""
     if callable(loss):
         return loss
     if loss not in LOSSES:
@@ -104,17 +105,20 @@ def _function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
     return LOSSES[loss]
 
 
-def _require_module(net: Any, what: str) -> None:
+def require_module(net: Any, what: str) -> None:
+    """ArgumentError unless ``net`` is a network; ``what`` is the function that was called."""
     if not isinstance(net, Module):
         raise ArgumentError(f"{what} takes a chainrule.nn.Module first, got {type(net).__name__}")
 
 
-def _rows(net: Module, x: Any) -> np.ndarray:
+def rows_of(net: Module, x: Any) -> np.ndarray:
+    """A batch of inputs as an array, floating numbers in the network's dtype."""
     array = x.value("gradients()") if isinstance(x, Tensor) else as_array(x)
     return array.astype(net.dtype, copy=False) if array.dtype.kind == "f" else array
 
 
-def _truth(y: Any) -> np.ndarray:
+def truth_of(y: Any) -> np.ndarray:
+    """Targets as an array."""
     return y.value("gradients()") if isinstance(y, Tensor) else as_array(y)
 
 
@@ -149,7 +153,7 @@ def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
 
     Layers that hold other layers are left out; one that is used twice is listed at its last use.
     """
-    _require_module(net, "activations")
+    require_module(net, "activations")
     found: dict[str, np.ndarray] = {}
     leaves = {id(m): n for n, m in net.named_modules() if not list(m.children())}
 
