@@ -16,20 +16,16 @@ from chainrule.graph.tensor import Node, Tensor, as_array
 from chainrule.spec import TensorSpec
 
 
-Pulled = tuple[Node, tuple, tuple]
-"""One application of a pullback: the node, the cotangents of its outputs, those that it gave for its inputs."""
-
-
 def vjp(
     outputs: Sequence[Tensor],
     cotangents: Sequence[Tensor],
     wrt: Sequence[Tensor],
-    pulled: list[Pulled] | None = None,
+    passed: dict[Node, tuple[list[Tensor | None], tuple]] | None = None,
 ) -> list[Tensor | None]:
     """Pull ``cotangents`` of ``outputs`` back to ``wrt``, as new values of the same graph.
 
     Gives None where no differentiable path joins an output to an entry of ``wrt``; ``reason`` says why.
-    pulled: a list that gets each application of a pullback, in order.
+    passed: is filled with what passed each node on the way: (cotangents of its outputs, cotangents of its inputs).
     """
     nodes = _depending(wrt, outputs)
     at: dict[Any, Tensor] = {}
@@ -43,10 +39,10 @@ def vjp(
         dys = [at.pop((node, i), None) for i in range(len(node.specs))]
         if all(dy is None for dy in dys):
             continue
-        dxs = pull_back(node, dys)
-        if pulled is not None:
-            pulled.append((node, tuple(dys), dxs))
-        for x, dx in zip(node.inputs, dxs, strict=True):
+        pulled = pull_back(node, dys)
+        if passed is not None:
+            passed[node] = (dys, pulled)
+        for x, dx in zip(node.inputs, pulled, strict=True):
             if dx is not None:
                 _add(at, x, dx)
     return [at.get(x.key) for x in wrt]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from chainrule.graph import Graph, Tensor, context, holding, ones_cotangent, reason, trace, vjp
+from chainrule.graph import Graph, Node, Tensor, context, holding, ones_cotangent, reason, trace, vjp
 from chainrule.graph.trace import Trace
-from chainrule.graph.vjp import Pulled
 from chainrule.nn import Module
 from chainrule.ops import add
 from chainrule.optim import penalty
@@ -31,8 +30,8 @@ class TracedStep:
     gradients: Mapping[str, Tensor | None]
     reasons: Mapping[str, str]
     """Why a gradient is None."""
-    pulled: tuple[Pulled, ...]
-    """Each application of a backward rule, in order."""
+    pulled: tuple[tuple[Node, tuple, tuple], ...]
+    """Each application of a backward rule, in order: node, cotangents of its outputs, those of its inputs."""
 
 
 def trace_step(
@@ -55,8 +54,9 @@ def trace_step(
             value = loss(net(x), y)
         extra = penalty({n: seen(p) for n, p in trainable.items()}, *penalties)
         value = value if extra is None else add(value, extra)
-        pulled: list[Pulled] = []
-        gradients = vjp([value], [ones_cotangent(value)], list(sources.values()), pulled)
+        passed: dict[Node, tuple[list[Tensor | None], tuple]] = {}
+        gradients = vjp([value], [ones_cotangent(value)], list(sources.values()), passed)
+        pulled = [(node, tuple(dys), dxs) for node, (dys, dxs) in passed.items()]
         found.update(loss=value, sources=sources, gradients=dict(zip(sources, gradients, strict=True)), pulled=pulled)
         return value
 
