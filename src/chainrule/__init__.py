@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from chainrule.ops import stop_gradient as stop_gradient
     from chainrule.ops import where as where
     from chainrule.see import activations as activations
+    from chainrule.see.derivation import derivation as derivation
     from chainrule.see.gradients import gradients as gradients
     from chainrule.training import Callback as Callback
     from chainrule.training import EarlyStopping as EarlyStopping
@@ -58,6 +59,7 @@ _HOMES = {
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
     "chainrule.see": "activations gradients",
+    "chainrule.see.derivation": "derivation",
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -161,7 +161,9 @@ def _sent_back(made: Built, step: TracedStep, node: Node, dys: Sequence[Tensor |
     """The declared rule of a node for its input ``i``, with the names of this step."""
     rules = node.primitive.rule
     cotangents = [
-        expression.ONE if node is step.loss.node and k == step.loss.index else expression.derivative(made.read(node.output(k)))
+        expression.ONE
+        if node is step.loss.node and k == step.loss.index
+        else expression.derivative(made.read(node.output(k)))
         for k, dy in enumerate(dys)
         if dy is not None
     ]

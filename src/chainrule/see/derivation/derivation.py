@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,7 +95,9 @@ class Derivation:
         return {
             "loss": self.loss,
             "names": dict(self.names),
-            "lines": [{k: list(v) if isinstance(v, tuple) else v for k, v in vars(line).items()} for line in self.lines],
+            "lines": [
+                {k: list(v) if isinstance(v, tuple) else v for k, v in vars(line).items()} for line in self.lines
+            ],
             "change": None if self.change is None else {**vars(self.change), "steps": list(self.change.steps)},
         }
 
@@ -155,8 +158,9 @@ def derived(
     specs = [TensorSpec(a.shape, a.dtype) for a in (x, y)]
     step = trace_step(net, loss, specs[0], specs[1], inputs, penalties)
     made = built(step)
-    legend = {made.names.of[k]: label for k, label in _ordered(made, step)}
     lines = list(made.lines)
+    read = set(re.findall(r"\w+", " ".join(f"{line.name} {line.expression}" for line in lines)))
+    legend = {name: label for name, label in made.names.legend.items() if name in read}
     state = tuple(t.value("a derivation").copy() for t in step.captured)
     drawn = (random_key or key(0)).value("a derivation")
     arrays = None
@@ -177,11 +181,6 @@ def derived(
     given = (x, y, drawn, *state) if arrays is not None else (drawn, *state)
     loss_value = None if arrays is None else float(arrays["L"])
     return Derivation(tuple(lines), legend, loss_value, change, arrays, step, given, made, update)  # type: ignore[arg-type]
-
-
-def _ordered(made: Built, step: TracedStep) -> list[tuple[Any, str]]:
-    by_name = {label: key for key, label in step.state.items()}
-    return [(by_name[label], label) for label in made.names.legend.values()]
 
 
 def _values(made: Built, step: TracedStep, given: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:

@@ -64,6 +64,8 @@ def _mark(line: Line) -> str:
     own = re.search(r"[A-Za-z](\d+)", line.name)
     base = int(own[1]) if own else 0
     relative = re.sub(
-        r"\b([A-Za-z]+)(\d+)(?=\b|_)", lambda found: f"{found[1]}<{int(found[2]) - base}>", f"{line.name} = {line.expression}"
+        r"\b([A-Za-z]+)(\d+)(?=\b|_)",
+        lambda found: f"{found[1]}<{int(found[2]) - base}>",
+        f"{line.name} = {line.expression}",
     )
     return f"{line.section} {relative} {line.rule} {line.equation}"

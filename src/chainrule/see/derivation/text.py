@@ -82,7 +82,7 @@ def _shown(entries: Sequence[Line | Fold], left: int, width: int, source: str) -
             continue
         place = entry.source if entry.source != before else ""
         before = entry.source
-        shape = str(entry.shape) if entry.section == "forward" else ""
+        shape = str(entry.shape) if entry.section == "forward" and entry.shape else ""
         words = "  ".join(part for part in (shape, words_of(entry), place) if part)
         yield from _wrapped(f"{entry.number:4} {_formula(entry):<{left}}", words, width, 5 + left)
 

@@ -11,7 +11,7 @@ from chainrule.graph.trace import Trace
 from chainrule.nn import Module
 from chainrule.ops import add
 from chainrule.optim import penalty
-from chainrule.spec import TensorSpec, UINT32
+from chainrule.spec import UINT32, TensorSpec
 
 
 @dataclass(frozen=True)
