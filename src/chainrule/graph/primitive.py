@@ -43,12 +43,13 @@ class Primitive:
     rule: tuple[str, ...] = ()
     """The rule in symbols, one Python expression an input: its cotangent.
 
-    In braces: ``dy`` and ``y`` for the output, ``0``, ``1`` … for the inputs, ``inputs`` and ``dys`` for all of them, ``i``
-    for the input's position; then parameters and ``terms`` by name. The last entry serves all further inputs."""
+    In braces: ``dy`` and ``y`` for the output, ``0``, ``1`` … for the inputs, ``inputs`` and ``dys`` for all of them,
+    ``i`` for the input's position; then parameters and ``terms`` by name. The last entry serves all further inputs."""
     written: str = ""
     """The forward pass likewise; empty: the name, applied to the inputs and parameters."""
     terms: Callable[..., dict[str, Any]] | None = None
-    """(*input specs, **parameters) -> what else rule and form name, such as the ``n`` of a mean; ``counted``: what n counts."""
+    """(*input specs, **parameters) -> what else rule and form name, such as the ``n`` of a mean, and ``counted``, what it
+    counts."""
     equations: tuple[str, ...] = ()
     """Which of Nielsen's equations BP1 to BP4 the rule is, one entry an input
     ("Neural Networks and Deep Learning", 2015, chapter 2)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chainrule.graph import Graph, Node, Tensor, nodes_between, shown
+from chainrule.graph import Node, Tensor, nodes_between, shown
 from chainrule.see.derivation import expression
 from chainrule.see.derivation.lines import Line
 from chainrule.see.derivation.names import Names, free_nodes, named_values, reads_only_z
@@ -105,7 +105,7 @@ def written(made: Built, node: Node) -> ast.expr:
     if node.primitive.written:
         return expression.filled(node.primitive.written, _values(inputs), _words(node))
     plain = {k: v for k, v in node.parameters.items() if isinstance(v, (int, float, tuple, str)) and v != ()}
-    keywords = [ast.keyword(k, ast.Constant(v)) for k, v in plain.items() if not isinstance(v, Graph)]
+    keywords = [ast.keyword(k, expression.parsed(repr(v))) for k, v in plain.items()]
     return ast.Call(expression.name(node.primitive.name), inputs, keywords)
 
 

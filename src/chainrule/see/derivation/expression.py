@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,9 +101,9 @@ class _Shorter(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         arguments = [self.visit(a) for a in node.args]
-        if isinstance(node.func, ast.Name) and node.func.id.startswith("sum_") and len(arguments) == 1:
-            if _is_one(arguments[0]):
-                return arguments[0]
+        summed = isinstance(node.func, ast.Name) and node.func.id.startswith("sum_")
+        if summed and len(arguments) == 1 and _is_one(arguments[0]):
+            return arguments[0]
         return ast.Call(node.func, arguments, node.keywords)
 
 
@@ -117,7 +117,7 @@ def parsed(source: str) -> ast.expr:
     return ast.parse(source, mode="eval").body
 
 
-FUNCTIONS = {"sqrt": math.sqrt, "maximum": max}
+FUNCTIONS: dict[str, Callable[..., float]] = {"sqrt": math.sqrt, "maximum": max}
 """What an optimizer's formula may call."""
 
 

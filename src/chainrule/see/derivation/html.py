@@ -12,7 +12,7 @@ from chainrule.see.derivation.lines import Line
 from chainrule.see.derivation.text import SECTIONS, entries_of, heading, legend
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 # Colours are the page's own where there is a choice, so that dark notebooks stay dark.
 STYLE = """
@@ -26,7 +26,7 @@ STYLE = """
 .cr-derivation code { font: 13px/1.5 ui-monospace, monospace; background: none; padding: 0; color: inherit }
 .cr-derivation b { font-weight: 650 }
 .cr-derivation .cr-soft { opacity: .65 }
-.cr-derivation .cr-tag { border: 1px solid currentColor; border-radius: .25rem; padding: 0 .3rem; font-size: 11px; opacity: .7 }
+.cr-derivation .cr-tag { border: 1px solid; border-radius: .25rem; padding: 0 .3rem; font-size: 11px; opacity: .7 }
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chainrule.errors import ArgumentError
@@ -14,7 +15,7 @@ from chainrule.see.derivation.lines import Line
 from chainrule.see.derivation.text import SECTIONS, entries_of, names_by_label
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 GREEK = {"gamma": r"\gamma", "beta": r"\beta", "pi": r"\pi"}
 BINDING: dict[type, int] = {
@@ -137,7 +138,7 @@ def symbol(name: str) -> str:
     return head + (f"_{{{index}}}" if index else "") + (prime or "")
 
 
-# ------------------------------------------------------------------------------------------------ the chain of one weight
+# ------------------------------------------------------------------------------------------------ the chain of a weight
 
 
 def chain_as_latex(derivation: Derivation, wanted: str) -> str:
@@ -151,11 +152,11 @@ def chain_as_latex(derivation: Derivation, wanted: str) -> str:
     target = symbol(name) + (f"[{index}]" if index else "")
     whole = _fraction("L", target)
     shown = [target, *map(symbol, places[1:])]
-    factors = [_fraction(above, below) for below, above in zip(shown, shown[1:], strict=False)][::-1]
+    factors = [_fraction(above, below) for below, above in pairwise(shown)][::-1]
     rows = [f"{whole} &= " + r" \cdot ".join(factors)]
     by_name = {line.name: line for line in derivation.lines if line.section == "backward"}
     rows.extend(_by_sample(by_name[f"d[{name}]"], index, links[0]))
-    for below, above in zip(places, places[1:], strict=False):
+    for below, above in pairwise(places):
         local = _local(by_name[f"d[{below}]"].expression, above)
         rows.append(f"{_fraction(symbol(above), symbol(below))} &= {_latex(local)[0]}")
     if further:

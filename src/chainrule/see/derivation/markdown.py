@@ -8,7 +8,7 @@ from chainrule.see.derivation.fold import Fold
 from chainrule.see.derivation.text import SECTIONS, entries_of, heading, legend, words_of
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 
 def as_markdown(derivation: Derivation) -> str:

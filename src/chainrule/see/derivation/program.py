@@ -19,7 +19,7 @@ from chainrule.spec import TensorSpec
 from chainrule.version import __version__
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 LONGEST = 96
 """Characters of an expression; a longer one is cut at its parts, which get names of their own."""

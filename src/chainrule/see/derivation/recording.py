@@ -184,7 +184,7 @@ def spelled(value: Any) -> ast.expr:
         return ast.Slice(*parts)
     if isinstance(value, (np.ndarray, np.generic)):
         return ast.parse(literal(np.asarray(value)), mode="eval").body
-    if isinstance(value, np.dtype) or isinstance(value, type):
+    if isinstance(value, (np.dtype, type)):
         return ast.parse(f"np.{np.dtype(value).name.replace('bool', 'bool_')}", mode="eval").body
     if isinstance(value, float) and not np.isfinite(value):
         return ast.parse(f"-np.{-value}" if value < 0 else f"np.{value}", mode="eval").body

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chainrule.see.derivation.text import SECTIONS
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 
 def as_rich(derivation: Derivation) -> Any:

@@ -10,7 +10,7 @@ from chainrule.see.derivation.fold import SHORT, Fold, folded
 from chainrule.see.derivation.lines import Line
 
 if TYPE_CHECKING:
-    from chainrule.see.derivation.derivation import Derivation
+    from chainrule.see.derivation.derive import Derivation
 
 WIDTH = 100
 LONGEST_LEFT = 44

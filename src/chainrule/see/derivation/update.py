@@ -121,7 +121,7 @@ def change_of(
     for assignment in update.optimizer.formula(update.step, update.lr):
         letter, _, formula = assignment.partition(" = ")
         tree = expression.parsed(formula)
-        before, numbers = values[letter] if letter in values else None, expression.with_numbers(tree, values)
+        before, numbers = values.get(letter), expression.with_numbers(tree, values)
         values[letter] = expression.calculated(tree, values)
         if letter == "w":
             steps.append(f"w {before:.4g} -> {values[letter]:.4g} = {numbers}")

@@ -49,8 +49,10 @@ class Derivation:
         Beside the lines: the inputs "x" and "y", parameters "W1", and the update of those that no line is for.
         """
         if self.arrays is None:
-            raise ArgumentError("this derivation was made from shapes, so its lines have no values: use "
-                                "chainrule.derivation(net, loss, x, y), or train with a run directory that keeps rows")  # fmt: skip
+            raise ArgumentError(
+                "this derivation was made from shapes, so its lines have no values: use "
+                "chainrule.derivation(net, loss, x, y)"
+            )
         return self.arrays
 
     def unfold(self) -> Derivation:
@@ -170,7 +172,7 @@ def derived(
     called = {n: made.names.of[s.key] for n, s in weights.items()}
     change = None
     if update is not None and weights:
-        label, index = next(iter(weights)), ()
+        label, index = next(iter(weights)), tuple[int, ...]()
         if arrays is not None:
             label, index = largest({n: arrays[f"d[{called[n]}]"] for n in weights})
         others = [called[n] for n in weights if n != label]
