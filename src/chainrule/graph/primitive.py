@@ -48,8 +48,7 @@ class Primitive:
     written: str = ""
     """The forward pass likewise; empty: the name, applied to the inputs and parameters."""
     terms: Callable[..., dict[str, Any]] | None = None
-    """(*input specs, **parameters) -> what else rule and form name, such as the ``n`` of a mean, and ``counted``, what it
-    counts."""
+    """(*input specs, **parameters) -> what else rule and form name: the ``n`` of a mean; ``counted`` says what it counts."""
     equations: tuple[str, ...] = ()
     """Which of Nielsen's equations BP1 to BP4 the rule is, one entry an input
     ("Neural Networks and Deep Learning", 2015, chapter 2)."""

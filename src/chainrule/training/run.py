@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
 from chainrule.training.examples import Example
 from chainrule.training.metrics import classes_of, threshold_of
+
+if TYPE_CHECKING:
+    from chainrule.see.derivation import Derivation
+    from chainrule.training.head import Loss
 
 
 @dataclass
@@ -73,6 +77,16 @@ class Run:
             raise NotFittedError("this run was not trained to tell classes apart: use predict()")
         found = classes_of(self.predict(rows), threshold_of(self.config.loss.name))
         return self.preprocess.target.names_of(found)
+
+    def derivation(self, x: Any = None, y: Any = None, loss: Loss | None = None) -> Derivation:
+        """The next update written out line by line, as ``chainrule.derivation``, with the run's own settings.
+
+        x, y: a batch as the network takes it; without one the lines have shapes and no values. loss: only if the run
+        was trained with a function of your own. The memory of the optimizer is that of the run's checkpoint.
+        """
+        from chainrule.training.derivation import derivation_of
+
+        return derivation_of(self, x, y, loss)
 
     def summary(self) -> dict[str, Any]:
         """The result in the form that ``--json`` prints."""

@@ -164,7 +164,7 @@ def derived(
     read = set(re.findall(r"\w+", " ".join(f"{line.name} {line.expression}" for line in lines)))
     legend = {name: label for name, label in made.names.legend.items() if name in read}
     state = tuple(t.value("a derivation").copy() for t in step.captured)
-    drawn = (random_key or key(0)).value("a derivation")
+    drawn = (key(0) if random_key is None else random_key).value("a derivation")
     arrays = None
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         arrays = _values(made, step, (x, y, drawn, *state))

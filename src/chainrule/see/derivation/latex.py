@@ -22,7 +22,7 @@ BINDING: dict[type, int] = {
     ast.Add: 1, ast.Sub: 1, ast.Mult: 2, ast.MatMult: 2, ast.Div: 2, ast.Mod: 2, ast.FloorDiv: 2, ast.Pow: 4,
 }  # fmt: skip
 SIGNS: dict[type, str] = {
-    ast.Add: " + ", ast.Sub: " - ", ast.MatMult: r" \, ", ast.Mod: r" \bmod ", ast.FloorDiv: r" \div ",
+    ast.Add: " + ", ast.Sub: " - ", ast.MatMult: r" \, ", ast.Mod: r" \ \mathrm{mod}\ ", ast.FloorDiv: r" \div ",
 }  # fmt: skip
 RELATIONS: dict[type, str] = {ast.Gt: ">", ast.GtE: r"\geq", ast.Lt: "<", ast.LtE: r"\leq", ast.Eq: "="}
 ATOM = 9
