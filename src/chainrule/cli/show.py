@@ -65,4 +65,6 @@ def show(
     """
     from chainrule.cli.stages import Asked, show_stage
 
-    show_stage(run, Asked(stage.value, form.value, weight, every, out, force), Output(json, quiet))
+    text = stage in (Stage.DERIVATION, Stage.FLOW) and form is Format.TEXT
+    output = Output(json, quiet, piped=not text and out is None and not json)
+    show_stage(run, Asked(stage.value, form.value, weight, every, out, force), output)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from chainrule.spec import TensorSpec
 from chainrule.training import Run
 from chainrule.training.derivation import in_training, loss_of, shapes_of
 from chainrule.training.step import TrainingStep, checked_options
-
-SUFFIXES = {"latex": ".tex", "markdown": ".md", "html": ".html", "numpy": ".py", "text": ".txt"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ def show_stage(path: Path, asked: Asked, output: Output) -> None:
         text, data = _flow(run, batch)
     elif asked.stage == "derivation":
         derivation = run.derivation(*batch) if batch else run.derivation()
+        # The lines that called the operations are those of the command line, which say nothing.
+        derivation = replace(derivation, lines=tuple(replace(line, source="") for line in derivation.lines))
         derivation = derivation.unfold() if asked.every else derivation
         text, data = _as(derivation, asked), {"format": asked.form, **derivation.to_dict()}
     else:
@@ -102,7 +103,7 @@ def _graph(run: Run, batch: tuple[np.ndarray, np.ndarray] | None) -> Graph:
 
 def _compiled(graph: Graph, stage: str) -> str:
     if stage == "graph":
-        return str(graph)
+        return re.sub(r"    \S+\.py:\d+$", "", str(graph), flags=re.MULTILINE)
     from chainrule.compiler.compile import Compiled, compile_graph
 
     compiled = compile_graph(graph, "native")

@@ -30,7 +30,9 @@ def as_text(derivation: Derivation, width: int = WIDTH) -> str:
             parts.append(heading(derivation, section))
             parts.extend(_shown(entries, left, width, one_source(derivation.lines)))
     if derivation.change is not None:
-        parts.extend(_wrapped(f"     {derivation.change.short}: ", "; ".join(derivation.change.steps), width))
+        start = f"     {derivation.change.short}: "
+        for k, words in enumerate(derivation.change.steps):
+            parts.extend(_wrapped(start if k == 0 else " " * len(start), words, width))
     parts.extend(_wrapped("where ", legend(derivation), width))
     return "\n".join(parts)
 
