@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chainrule.see.derivation.fold import Fold
 from chainrule.see.derivation.lines import Line
-from chainrule.see.derivation.text import SECTIONS, entries_of, heading, legend
+from chainrule.see.derivation.text import SECTIONS, entries_of, heading, legend, one_source
 
 if TYPE_CHECKING:
     from chainrule.see.derivation.derive import Derivation
@@ -39,7 +39,7 @@ def as_html(derivation: Derivation) -> str:
             title, _, rest = heading(derivation, section).partition("   ")
             soft = f' <span class="cr-soft">{escape(rest)}</span>' if rest else ""
             parts.append(f'<details open><summary><span class="cr-head">{title}</span>{soft}</summary>')
-            parts.append(_table(entries))
+            parts.append(_table(entries, one_source(derivation.lines)))
             parts.append("</details>")
     if derivation.change is not None:
         steps = "<br>".join(f"<code>{escape(step)}</code>" for step in derivation.change.steps)
@@ -48,21 +48,22 @@ def as_html(derivation: Derivation) -> str:
     return "\n".join(parts)
 
 
-def _table(entries: Sequence[Line | Fold]) -> str:
+def _table(entries: Sequence[Line | Fold], source: str) -> str:
+    """source: the user's line that the heading names already."""
     rows = []
     for entry in entries:
         if isinstance(entry, Fold):
-            inside = "".join(map(_row, entry.lines))
+            inside = "".join(_row(line, source) for line in entry.lines)
             rows.append(
                 f'<tr><td>⋮</td><td colspan="2"><details><summary>{escape(entry.words)}</summary>'
                 f"<table>{inside}</table></details></td></tr>"
             )
         else:
-            rows.append(_row(entry))
+            rows.append(_row(entry, source))
     return f"<table>{''.join(rows)}</table>"
 
 
-def _row(line: Line) -> str:
+def _row(line: Line, source: str) -> str:
     code = f"<b>{escape(line.name)}</b> = {escape(line.expression)}"
     parts = []
     if line.section == "forward" and line.shape:
@@ -74,6 +75,6 @@ def _row(line: Line) -> str:
     parts.append(escape(line.rule))
     if line.note:
         parts.append(f'<span class="cr-soft">{escape(line.note)}</span>')
-    if line.source:
+    if line.source != source:
         parts.append(f'<span class="cr-soft">{escape(line.source)}</span>')
     return f"<tr><td>{line.number}</td><td><code>{code}</code></td><td>{' '.join(p for p in parts if p)}</td></tr>"

@@ -71,7 +71,7 @@ def _name_outputs(names: Names, node: Node, step: TracedStep, free: set[Node]) -
             names.give(key, "L")
         elif own:
             names.give(key, f"z{level}")
-        elif reads_only_z(names.of, node) and spec.shape == node.inputs[0].shape:
+        elif reads_only_z(names.of, node) and spec == node.inputs[0].spec:
             names.give(key, f"a{level}")
         else:
             names.give(key, f"h{level}")

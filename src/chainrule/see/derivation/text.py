@@ -22,7 +22,8 @@ SHOWN_NAMES = 12
 
 def as_text(derivation: Derivation, width: int = WIDTH) -> str:
     """All sections, the legend, and the numbers of one weight."""
-    left = min(LONGEST_LEFT, max((len(_formula(line)) for line in derivation.lines), default=0)) + 2
+    lengths = [len(_formula(line)) for line in derivation.lines if line.section != "update"]
+    left = max((n for n in lengths if n <= LONGEST_LEFT), default=LONGEST_LEFT) + 2
     parts: list[str] = []
     for section in SECTIONS:
         entries = entries_of(derivation, section)

@@ -15,6 +15,10 @@ from chainrule.see.derivation import expression
 from chainrule.see.derivation.lines import Change, Line
 
 
+MOST_OTHERS = 12
+"""Parameters that the last line of the update lists by name."""
+
+
 @dataclass(frozen=True)
 class Update:
     """What turns gradients into new parameters, and where training stands.
@@ -63,7 +67,8 @@ def update_lines(update: Update, target: str, others: Sequence[str], shape: tupl
         key = f"{name}'" if letter == "w" or letter in letters else name
         lines.append(Line(0, "update", name, expression.text(tree), shape=shape, key=key))
     rule = f"{type(update.optimizer).__name__}, learning rate {update.lr:g}"
-    so = f"and so for {', '.join(others)}" if others else ""
+    listed = ", ".join(others) if len(others) <= MOST_OTHERS else f"the other {len(others)} parameters"
+    so = f"and so for {listed}" if others else ""
     return [
         *(Line(**{**vars(line), "rule": rule if k == 0 else ""}) for k, line in enumerate(lines[:-1])),
         Line(**{**vars(lines[-1]), "rule": rule if len(lines) == 1 else "", "note": so}),
