@@ -317,7 +317,7 @@ def test_the_chain_of_one_weight_is_a_product_of_local_derivatives():
 
 def test_names_that_are_not_there_are_answered_with_those_that_are():
     d = cr.derivation(three_layers(), "cross_entropy", X, Y)
-    with pytest.raises(ArgumentError, match="did you mean '0.weight'"):
+    with pytest.raises(ArgumentError, match=r"did you mean '0\.weight'"):
         d.latex("0.weigth")
     with pytest.raises(ArgumentError, match=r"shape \[5, 4\]"):
         d.latex("W1[7, 2]")

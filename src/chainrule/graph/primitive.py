@@ -48,7 +48,7 @@ class Primitive:
     written: str = ""
     """The forward pass likewise; empty: the name, applied to the inputs and parameters."""
     terms: Callable[..., dict[str, Any]] | None = None
-    """(*input specs, **parameters) -> what else rule and form name: the ``n`` of a mean; ``counted`` says what it counts."""
+    """(*input specs, **parameters) -> what else rule and form name: a mean's ``n``, and what it has ``counted``."""
     equations: tuple[str, ...] = ()
     """Which of Nielsen's equations BP1 to BP4 the rule is, one entry an input
     ("Neural Networks and Deep Learning", 2015, chapter 2)."""

@@ -14,7 +14,6 @@ from chainrule.optim.layout import places
 from chainrule.see.derivation import expression
 from chainrule.see.derivation.lines import Change, Line
 
-
 MOST_OTHERS = 12
 """Parameters that the last line of the update lists by name."""
 
