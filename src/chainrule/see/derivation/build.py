@@ -38,9 +38,14 @@ class Built:
         if x.key in self.names.of:
             return expression.name(self.names.of[x.key])
         if x.array is not None and x.array.size == 1:
-            return expression.number(x.array.item())
+            return expression.number(_shortest(x.array.reshape(-1)[0]))
         self.names.give(x.key, "c")
         return expression.name(self.names.of[x.key])
+
+
+def _shortest(value: Any) -> float:
+    """The number with the fewest digits that its dtype tells from others: 0.1 where float32 holds 0.10000000149."""
+    return float(str(value)) if value.dtype.kind == "f" else value.item()
 
 
 def built(step: TracedStep) -> Built:
@@ -143,7 +148,8 @@ def _backward(made: Built, step: TracedStep) -> None:
         for i, (x, dx) in enumerate(zip(node.inputs, dxs, strict=True)):
             if dx is not None and (x.key in sources or x.node in pulled_nodes):
                 parts.setdefault(x.key, []).append(_Part(node, i, _sent_back(made, step, node, dys, i), place))
-    first_layer = next((k for k, (n, _, _) in enumerate(step.pulled) if _reads_state(step, n)), len(step.pulled))
+    layers = (k for k, (n, _, _) in enumerate(step.pulled) if _reads_state(step, n) and (n, 0) in made.names.data)
+    first_layer = next(layers, len(step.pulled))
     for place, (node, _, _) in enumerate(step.pulled):
         complete = {x.key: x for x in node.inputs if x.key in parts and parts[x.key][-1].place == place}
         for key, x in sorted(complete.items(), key=lambda entry: entry[0] not in sources):  # parameters first
@@ -183,7 +189,7 @@ def _backward_line(made: Built, x: Tensor, parts: list[_Part], first_layer: int)
     rule = "; ".join(w for w in whys if w)
     if len(parts) > 1:
         rule = f"{len(parts)} paths add up" + (f": {rule}" if rule else "")
-    equations = {_equation(made, part, first_layer) for part in parts}
+    equations = {_equation(made, part, first_layer) for part in parts if (part.node, 0) in made.names.data}
     name = made.names.of[x.key]
     return Line(
         0,
@@ -214,13 +220,13 @@ def _note(node: Node) -> str:
     if "n" in words and any("{n}" in rule for rule in node.primitive.rule):
         counts = [f"n = {words['n']}, {words['counted']}" if "counted" in words else f"n = {words['n']}"]
     kink = node.primitive.convention.rstrip(".")
-    return "; ".join([*counts, *([f"at the kink: {kink}"] if kink else [])])
+    return "; ".join([*counts, *([f"at kinks and ties: {kink}"] if kink else [])])
 
 
 def _equation(made: Built, part: _Part, first_layer: int) -> str:
     """Nielsen's number: BP1 up to the output layer's error, then as declared, and BP2 for an activation function."""
     if part.place < first_layer:
-        return "BP1"
+        return "BP1" if part.node.inputs[part.input].key in made.names.data else ""
     declared = part.node.primitive.equations
     if declared:
         return declared[min(part.input, len(declared) - 1)]

@@ -68,10 +68,12 @@ class _Filling(ast.NodeTransformer):
         return self.values.get(node.id, node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        visited = self.generic_visit(node)
-        assert isinstance(visited, ast.Call)
-        arguments = [a.elts if isinstance(a, ast.Tuple) and a in self.values.values() else [a] for a in visited.args]
-        return ast.Call(visited.func, [a for part in arguments for a in part], visited.keywords)
+        arguments: list[ast.expr] = []
+        for given in node.args:
+            value = self.visit(given)
+            spread = isinstance(value, ast.Tuple) and value in self.values.values()  # {inputs} stands for several
+            arguments.extend(value.elts if spread else [value])
+        return ast.Call(node.func, arguments, [ast.keyword(k.arg, self.visit(k.value)) for k in node.keywords])
 
 
 def simplified(tree: ast.expr) -> ast.expr:

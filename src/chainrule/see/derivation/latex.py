@@ -68,8 +68,9 @@ def _latex(tree: ast.expr) -> tuple[str, int]:
         return _call(tree), ATOM
     if isinstance(tree, ast.Tuple):
         return f"({', '.join(_latex(e)[0] for e in tree.elts)})", ATOM
-    assert isinstance(tree, ast.BinOp), ast.dump(tree)
-    return _binary(tree)
+    if isinstance(tree, ast.BinOp):
+        return _binary(tree)
+    return rf"\mathrm{{{expression.text(tree)}}}", ATOM
 
 
 def _binary(tree: ast.BinOp) -> tuple[str, int]:

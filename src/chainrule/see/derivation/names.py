@@ -22,6 +22,8 @@ class Names:
     """Of each value the number of the last layer with parameters on the way to it."""
     layers: dict[str, int] = field(default_factory=dict)
     """Qualified name of each module with parameters -> its number, from 1 in the order of first use."""
+    data: set[Any] = field(default_factory=set)
+    """The values that depend on x: the others are truths, penalties and constants."""
     taken: dict[str, int] = field(default_factory=dict)
 
     def give(self, key: Any, base: str) -> None:
@@ -33,12 +35,13 @@ class Names:
 def named_values(step: TracedStep, forward: Sequence[Node], free: set[Node]) -> Names:
     """Names for the inputs, the state and everything that ``forward`` makes.
 
-    z is what a layer with parameters gives, a what a function of that z alone gives, h anything else that depends on
+    p is what depends on parameters or on the truth and not on x, as a penalty does; z is what a layer with parameters gives, a what a function of that z alone gives, h anything else that depends on
     data; mask and c are random and constant values that depend on none. free: the nodes that make those.
     """
     names = Names()
     for x in step.inputs[:3]:
         names.give(x.key, x.name)
+    names.data.add(step.inputs[0].key)
     read = [x.key for node in forward for x in node.inputs if x.key in step.state]
     for key in [*read, *step.state]:
         path = step.state[key].rpartition(".")[0]
@@ -62,13 +65,18 @@ def parameter_name(attribute: str, layer: int, axes: int) -> str:
 def _name_outputs(names: Names, node: Node, step: TracedStep, free: set[Node]) -> None:
     own = [names.layers[step.state[x.key].rpartition(".")[0]] for x in node.inputs if x.key in step.state]
     level = own[0] if own else max((names.level.get(x.key, 0) for x in node.inputs), default=0)
+    from_data = any(x.key in names.data for x in node.inputs)
     for i, spec in enumerate(node.specs):
         key = (node, i)
+        if from_data:
+            names.data.add(key)
         names.level[key] = level
         if node in free:
             continue
         if node is step.loss.node and i == step.loss.index:
             names.give(key, "L")
+        elif not from_data:
+            names.give(key, f"p{level}")
         elif own:
             names.give(key, f"z{level}")
         elif reads_only_z(names.of, node) and spec == node.inputs[0].spec:

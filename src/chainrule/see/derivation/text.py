@@ -31,10 +31,10 @@ def as_text(derivation: Derivation, width: int = WIDTH) -> str:
             parts.append(heading(derivation, section))
             parts.extend(_shown(entries, left, width, one_source(derivation.lines)))
     if derivation.change is not None:
-        start = f"     {derivation.change.short}: "
+        start = f"     {derivation.change.short}:"
         for k, words in enumerate(derivation.change.steps):
             parts.extend(_wrapped(start if k == 0 else " " * len(start), words, width))
-    parts.extend(_wrapped("where ", legend(derivation), width))
+    parts.extend(_wrapped("where", legend(derivation), width))
     return "\n".join(parts)
 
 
@@ -87,16 +87,16 @@ def _shown(entries: Sequence[Line | Fold], left: int, width: int, source: str) -
         before = entry.source
         shape = str(entry.shape) if entry.section == "forward" and entry.shape else ""
         words = "  ".join(part for part in (shape, words_of(entry), place) if part)
-        yield from _wrapped(f"{entry.number:4} {_formula(entry):<{left}}", words, width, 5 + left)
+        yield from _wrapped(f"{entry.number:4} {_formula(entry)}", words, width, 5 + left)
 
 
 def _wrapped(first: str, words: str, width: int, indent: int | None = None) -> list[str]:
-    """``first`` and then the words, wrapped under where they begin."""
-    indent = len(first) if indent is None else indent
-    room = max(width - indent, 24)
-    chunks = textwrap.wrap(words, room, break_long_words=False, break_on_hyphens=False) or [""]
-    lines = [(first + chunks[0]).rstrip()] if len(first) <= indent else [first.rstrip(), " " * indent + chunks[0]]
-    return [line.rstrip() for line in (*lines, *(" " * indent + chunk for chunk in chunks[1:]))]
+    """``first`` and then the words from column ``indent`` on, below where ``first`` reaches that far."""
+    indent = len(first) + 1 if indent is None else indent
+    chunks = textwrap.wrap(words, max(width - indent, 24), break_long_words=False, break_on_hyphens=False)
+    beside = chunks[:1] if len(first) < indent else []
+    lines = [f"{first:<{indent}}{beside[0]}" if beside else first]
+    return [*lines, *(" " * indent + chunk for chunk in chunks[len(beside) :])]
 
 
 def names_by_label(names: Mapping[str, str]) -> dict[str, str]:
