@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chainrule.kernel.program import (
-    Accumulate,
-    Gate,
-    Gemm,
-    LaneLoop,
-    Matrix,
-    Rows,
-    SerialLoop,
-    Statement,
-    Store,
-    Together,
-)
+from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, Rows, SerialLoop, Statement, Store, Together
 from chainrule.kernel.scalar import Gather, Load, Op, Scalar, walk
 
 

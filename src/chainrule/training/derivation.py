@@ -32,11 +32,14 @@ def derivation_of(run: Run, x: Any = None, y: Any = None, loss: Loss | None = No
     function = loss or loss_of(run)
     config = run.config
     with in_training(run.net):
-        batch = shapes_of(run) if x is None else (rows_of(run.net, x), truth_of(y))
+        rows: np.ndarray | TensorSpec
+        truth: np.ndarray | TensorSpec
+        rows, truth = shapes_of(run) if x is None else (rows_of(run.net, x), truth_of(y))
         return derived(
             run.net,
             function,
-            *batch,
+            rows,
+            truth,
             _update(run),
             penalties=(config.l1, config.l2),
             random_key=key(config.seed, run.step + 1),

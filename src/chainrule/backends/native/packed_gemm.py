@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+
 ROWS_PACKED = 264
 """Rows of the left operand that lie packed at once: with DEPTH, what stays in the second cache."""
 
@@ -281,9 +282,7 @@ def _stored(number: _Number, height: int, vectors: int, adds: bool) -> str:
             lines.append(f"  {at} = getelementptr {v}, ptr %{name}_at{r}, i64 {c}\n")
             if adds:
                 load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
-                lines.append(
-                    f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n"
-                )
+                lines.append(f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n")
                 lines.append(f"  %sum{r}_{c} = fadd {v} %old{r}_{c}, {value}\n")
                 value = f"%sum{r}_{c}"
             store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"

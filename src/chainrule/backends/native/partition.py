@@ -1,4 +1,5 @@
-"""Which blocks statements are cut into for threads. The cuts follow from shapes alone, so bits never depend on threads."""
+"""Which blocks statements are cut into for threads. The cuts follow from shapes alone, so bits never depend on threads.
+"""
 
 from __future__ import annotations
 

@@ -35,8 +35,9 @@ class Names:
 def named_values(step: TracedStep, forward: Sequence[Node], free: set[Node]) -> Names:
     """Names for the inputs, the state and everything that ``forward`` makes.
 
-    p is what depends on parameters or on the truth and not on x, as a penalty does; z is what a layer with parameters gives, a what a function of that z alone gives, h anything else that depends on
-    data; mask and c are random and constant values that depend on none. free: the nodes that make those.
+    z is what a layer with parameters gives, a what a function of that z alone gives, h anything else that depends on
+    x; p is what depends on parameters or the truth and not on x, as a penalty does; mask and c are random and constant
+    values that depend on none of them. free: the nodes that make those.
     """
     names = Names()
     for x in step.inputs[:3]:
