@@ -21,6 +21,7 @@ NAMES = [
     "constant",
     "cross_entropy",
     "data",
+    "derivation",
     "elementwise",
     "explain",
     "fit",

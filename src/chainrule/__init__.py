@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from chainrule.ops import where as where
     from chainrule.see.budget import Flow as Flow
     from chainrule.see.budget import flow as flow
+    from chainrule.see.derivation import derivation as derivation
     from chainrule.see.explanation import Explanation as Explanation
     from chainrule.see.explanation import explain as explain
     from chainrule.see.gradient import activations as activations
@@ -62,6 +63,7 @@ _HOMES = {
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
     "chainrule.see": "Explanation Flow activations explain flow gradients",
+    "chainrule.see.derivation": "derivation",
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

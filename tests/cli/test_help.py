@@ -10,7 +10,17 @@ from typer.main import get_command
 from chainrule.cli.main import app
 from chainrule.cli.settings import Settings
 
-COMMANDS = [("train",), ("predict",), ("check",), ("info",), ("data",), ("data", "list"), ("data", "show")]
+COMMANDS = [
+    ("train",),
+    ("predict",),
+    ("check",),
+    ("info",),
+    ("show",),
+    ("demo",),
+    ("data",),
+    ("data", "list"),
+    ("data", "show"),
+]
 
 MOST_SECONDS = 0.2
 STARTS = 8

@@ -14,11 +14,13 @@ from typer.main import get_command
 
 from chainrule.cli import data
 from chainrule.cli.check import check
+from chainrule.cli.demo import demo
 from chainrule.cli.escape import escaped
 from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, USAGE, Failure, failure_of
 from chainrule.cli.info import info
 from chainrule.cli.output import json_line
 from chainrule.cli.predict import predict
+from chainrule.cli.show import show
 from chainrule.cli.train import train
 from chainrule.errors import ChainruleWarning
 from chainrule.version import __version__
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, check, info):
+for command in (train, predict, show, check, info, demo):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -48,6 +50,8 @@ def chainrule(
     Examples:
       chainrule train digits                  learn handwritten digits
       chainrule predict runs/digits           what the network says about rows it never saw
+      chainrule show runs/digits              its next update, line by line
+      chainrule demo step                     backpropagation on a 2-2-1 network, in numbers
       chainrule check runs/digits             its gradients against finite differences
       chainrule data show digits              what is in a data set
       chainrule train houses.csv --target price --missing mean

@@ -40,6 +40,18 @@ class Primitive:
     """The derivative chosen at ties and kinks."""
     why: tuple[str, ...] = ()
     """The rule in words, one phrase an input."""
+    rule: tuple[str, ...] = ()
+    """The rule in symbols, one Python expression an input: its cotangent.
+
+    In braces: ``dy`` and ``y`` for the output, ``0``, ``1`` … for the inputs, ``inputs`` and ``dys`` for all of them,
+    ``i`` for the input's position; then parameters and ``terms`` by name. The last entry serves all further inputs."""
+    written: str = ""
+    """The forward pass likewise; empty: the name, applied to the inputs and parameters."""
+    terms: Callable[..., dict[str, Any]] | None = None
+    """(*input specs, **parameters) -> what else rule and form name: a mean's ``n``, and what it has ``counted``."""
+    equations: tuple[str, ...] = ()
+    """Which of Nielsen's equations BP1 to BP4 the rule is, one entry an input
+    ("Neural Networks and Deep Learning", 2015, chapter 2)."""
     elementwise: bool = False
     several: bool = False
     """Whether it has several outputs."""

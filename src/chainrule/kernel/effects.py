@@ -157,7 +157,7 @@ class _Span:
     high: int
 
     def fits(self, size: int, rows: int) -> bool:
-        return size == self.step * rows and 0 <= self.low and self.high < self.step
+        return size == self.step * rows and self.low >= 0 and self.high < self.step
 
 
 def _of_product(gemm: Gemm, rows: int) -> list[tuple[int, _Span | None]] | None:

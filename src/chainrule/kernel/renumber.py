@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, Rows, SerialLoop, Statement, Store, Together
+from chainrule.kernel.program import (
+    Accumulate,
+    Gate,
+    Gemm,
+    LaneLoop,
+    Matrix,
+    Nest,
+    Rows,
+    SerialLoop,
+    Statement,
+    Store,
+    Together,
+)
 from chainrule.kernel.scalar import Gather, Load, Op, Scalar, walk
 
 
@@ -15,7 +27,11 @@ def renumbered(statement: Statement, base: int) -> Statement:
     if isinstance(statement, Gate):
         return Gate(statement.buffer + base)
     if isinstance(statement, (Rows, Together)):
-        return replace(statement, statements=tuple(renumbered(s, base) for s in statement.statements))
+        return replace(statement, statements=tuple(_part(s, base) for s in statement.statements))
+    return _part(statement, base)
+
+
+def _part(statement: Nest | Gemm, base: int) -> Nest | Gemm:
     if isinstance(statement, Gemm):
         left, right, result = (_matrix(m, base) for m in (statement.left, statement.right, statement.result))
         return replace(statement, left=left, right=right, result=result)

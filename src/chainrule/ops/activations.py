@@ -36,6 +36,7 @@ def _sigmoid(xp: Any, x: Any) -> Any:
 sigmoid = elementwise(
     "sigmoid",
     "y = 1 / (1 + e^-x)",
+    rule=("{dy} * ({y} * (1 - {y}))",),
     domain=(-6, 6),
     evaluate=_sigmoid,
     pullback=lambda dy, y, x: (dy * (y * (1 - y)),),
@@ -44,6 +45,7 @@ sigmoid = elementwise(
 relu = elementwise(
     "relu",
     "y = x where x > 0, else 0",
+    rule=("{dy} * ({0} > 0)",),
     kinks=(0.0,),
     result="same",
     evaluate=lambda xp, x: xp.maximum(x, 0),
@@ -55,6 +57,7 @@ relu = elementwise(
 leaky_relu = elementwise(
     "leaky_relu",
     "y = x where x > 0, else slope x",
+    rule=("where({0} > 0, {dy}, {negative_slope} * {dy})",),
     kinks=(0.0,),
     evaluate=lambda xp, x, *, negative_slope=0.01: xp.where(x > 0, x, negative_slope * x),
     pullback=lambda dy, y, x, negative_slope: (where(greater(x, 0), dy, negative_slope * dy),),
@@ -65,6 +68,7 @@ leaky_relu = elementwise(
 elu = elementwise(
     "elu",
     "y = x where x > 0, else alpha (e^x - 1)",
+    rule=("where({0} > 0, {dy}, {alpha} * exp({0}) * {dy})",),
     domain=(-4, 4),
     kinks=(0.0,),
     evaluate=lambda xp, x, *, alpha=1.0: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))),
@@ -85,6 +89,8 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 selu = elementwise(
     "selu",
     "y = s x where x > 0, else s alpha (e^x - 1)",
+    rule=("where({0} > 0, {scale} * {dy}, {below} * exp({0}) * {dy})",),
+    terms=lambda x: {"scale": round(SELU_SCALE, 4), "below": round(SELU_SCALE * SELU_ALPHA, 4)},
     domain=(-4, 4),
     kinks=(0.0,),
     evaluate=lambda xp, x: SELU_SCALE * xp.where(x > 0, x, SELU_ALPHA * xp.expm1(xp.minimum(x, 0))),
@@ -97,6 +103,7 @@ selu = elementwise(
 _gelu = elementwise(
     "gelu",
     "y = x Φ(x)",
+    rule=("{dy} * (normal_cdf({0}) + {0} * normal_density({0}))",),
     domain=(-4, 4),
     evaluate=lambda xp, x: 0.5 * x * (1 + xp.erf(x * math.sqrt(0.5))),
     pullback=lambda dy, y, x: (
@@ -116,6 +123,7 @@ def _gelu_tanh_pullback(dy: Tensor, y: Tensor, x: Tensor) -> tuple:
 _gelu_tanh = elementwise(
     "gelu_tanh",
     "y = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))",
+    rule=("{dy} * gelu_tanh_slope({0})",),
     domain=(-4, 4),
     evaluate=lambda xp, x: 0.5 * x * (1 + xp.tanh(_GELU_SCALE * (x + 0.044715 * x * x * x))),
     pullback=_gelu_tanh_pullback,
@@ -135,6 +143,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 silu = elementwise(
     "silu",
     "y = x / (1 + e^-x)",
+    rule=("{dy} * sigmoid({0}) * (1 + {0} * (1 - sigmoid({0})))",),
     domain=(-6, 6),
     evaluate=lambda xp, x: x * _sigmoid(xp, x),
     pullback=lambda dy, y, x: (dy * (sigmoid(x) * (1 + x * (1 - sigmoid(x)))),),
@@ -149,6 +158,7 @@ def _softplus(xp: Any, x: Any) -> Any:
 softplus = elementwise(
     "softplus",
     "y = ln(1 + e^(beta x)) / beta",
+    rule=("{dy} * sigmoid({beta} * {0})",),
     domain=(-6, 6),
     evaluate=lambda xp, x, *, beta=1.0: _softplus(xp, beta * x) / beta,
     pullback=lambda dy, y, x, beta: (dy * sigmoid(beta * x),),
@@ -158,6 +168,7 @@ softplus = elementwise(
 mish = elementwise(
     "mish",
     "y = x tanh(ln(1 + e^x))",
+    rule=("{dy} * mish_slope({0})",),
     domain=(-6, 6),
     evaluate=lambda xp, x: x * xp.tanh(_softplus(xp, x)),
     pullback=lambda dy, y, x: (dy * _mish_slope(x, tanh(softplus(x))),),
@@ -172,6 +183,7 @@ def _mish_slope(x: Tensor, t: Tensor) -> Tensor:
 softsign = elementwise(
     "softsign",
     "y = x / (1 + |x|)",
+    rule=("{dy} / (1 + abs({0})) ** 2",),
     kinks=(0.0,),
     domain=(-8, 8),
     evaluate=lambda xp, x: x / (1 + xp.abs(x)),
@@ -181,6 +193,7 @@ softsign = elementwise(
 hardtanh = elementwise(
     "hardtanh",
     "y = x, but at least min_val and at most max_val",
+    rule=("{dy} * inside({0}, {min_val}, {max_val})",),
     kinks=(-1.0, 1.0),
     domain=(-3, 3),
     evaluate=lambda xp, x, *, min_val=-1.0, max_val=1.0: xp.clip(x, min_val, max_val),
@@ -191,6 +204,7 @@ hardtanh = elementwise(
 hardsigmoid = elementwise(
     "hardsigmoid",
     "y = x/6 + 1/2, but at least 0 and at most 1",
+    rule=("{dy} * inside({0}, -3, 3) / 6",),
     kinks=(-3.0, 3.0),
     domain=(-5, 5),
     evaluate=lambda xp, x: xp.clip(x + 3, 0, 6) / 6,
@@ -201,6 +215,7 @@ hardsigmoid = elementwise(
 hardswish = elementwise(
     "hardswish",
     "y = x hardsigmoid(x)",
+    rule=("{dy} * where({0} <= -3, 0, where({0} >= 3, 1, {0} / 3 + 1 / 2))",),
     kinks=(-3.0, 3.0),
     domain=(-5, 5),
     evaluate=lambda xp, x: x * xp.clip(x + 3, 0, 6) / 6,
@@ -239,6 +254,7 @@ def _draw_prelu(point: Draw) -> tuple[tuple, dict]:
 prelu = Primitive(
     "prelu",
     "y = x where x > 0, else w x",
+    rule=("where({0} > 0, {dy}, {1} * {dy})", "sum_copies({dy} * {0} * ({0} <= 0))"),
     shape=_prelu_shape,
     evaluate=lambda xp, x, weight: xp.where(x > 0, x, _prelu_slopes(xp, x, weight) * x),
     pullback=_prelu_pullback,

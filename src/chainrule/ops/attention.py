@@ -113,6 +113,13 @@ def _draw(point: Draw) -> tuple[tuple, dict]:
 scaled_dot_product_attention = primitive(
     "scaled_dot_product_attention",
     "y = softmax(q kᵀ · scale + mask) v",
+    written="attention({inputs})",
+    rule=(
+        "d_scores({dy}) @ {1} * {scale}",
+        "d_scores({dy}).T @ {0} * {scale}",
+        "weights({0}, {1}).T @ {dy}",
+        "d_scores({dy})",
+    ),
     shape=_shape,
     evaluate=_attention,
     pullback=_pullback,

@@ -42,6 +42,9 @@ stop_gradient = Primitive(
 identity = Primitive(
     "identity",
     "y = x",
+    written="{0}",
+    rule=("{dy}",),
+    why=("the same value, the same error",),
     shape=lambda x: x,
     evaluate=lambda xp, x: x,
     pullback=lambda dy, y, x: (dy,),
@@ -81,6 +84,9 @@ def _fresh(x: Tensor) -> Tensor:
 barrier = Primitive(
     "barrier",
     "y = x, which elimination of common subexpressions may not look through",
+    written="{0}",
+    rule=("{dy}",),
+    why=("the same value, the same error",),
     shape=lambda x: x,
     evaluate=lambda xp, x: x,
     pullback=lambda dy, y, x: (dy,),
@@ -99,6 +105,8 @@ def _draw_recomputed(point: Draw) -> tuple[tuple, dict]:
 recomputed = Primitive(
     "checkpoint",
     "y = f(x), whose inner values the backward pass works out again",
+    written="checkpoint({inputs})",
+    rule=("again({dys}, {i})",),
     shape=lambda *xs, body: tuple(y.spec for y in body.outputs),
     evaluate=lambda xp, *xs, body: body_evaluate(xp, body, xs),
     pullback=_recomputed_pullback,
@@ -297,6 +305,8 @@ def _draw_scan(point: Draw) -> tuple[tuple, dict]:
 scan_primitive = Primitive(
     "scan",
     "state, y_t = f(state, x_t) for every t",
+    written="scan({inputs})",
+    rule=("through_time({dys}, {i})",),
     shape=_scan_shape,
     evaluate=_scan_evaluate,
     pullback=_scan_pullback,

@@ -163,6 +163,9 @@ def _draw(point: Draw) -> tuple[tuple, dict]:
 conv2d = primitive(
     "conv2d",
     "y[n, o, i, j] = Σ w[o, c, k, l] x[n, c, i s + k d, j s' + l d'] + b[o]",
+    written="conv2d({inputs})",
+    rule=("windows_add({1}.T @ {dy})", "{dy} @ windows({0}).T", "sum_rows({dy})"),
+    equations=("BP2", "BP4", "BP3"),
     shape=_shape,
     evaluate=_conv2d,
     pullback=_pullback,

@@ -24,6 +24,10 @@ def primitive(
     meaning: str = "",
     convention: str = "",
     why: tuple[str, ...] = (),
+    rule: tuple[str, ...] = (),
+    written: str = "",
+    terms: Callable | None = None,
+    equations: tuple[str, ...] = (),
 ) -> Primitive:
     """Declare an operation; calling the result applies it.
 
@@ -34,6 +38,7 @@ def primitive(
                written with chainrule's operations, so that derivatives of any order follow.
     shape:     (*specs, **parameters) -> spec; without it the shapes that ``evaluate`` gives.
     arguments: (what the user passes) -> (inputs, parameters); without it tensors are positional, parameters keywords.
+    rule, written, terms, equations: the pullback in symbols and words for derivations, as in ``Primitive``.
     draw:      (Draw) -> (arrays, parameters): a random point for the generated tests.
     """
     keywords = {p.name: p.default for p in inspect.signature(evaluate).parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -61,5 +66,9 @@ def primitive(
         meaning=meaning,
         convention=convention,
         why=why,
+        rule=rule,
+        written=written,
+        terms=terms,
+        equations=equations,
         several=outputs > 1,
     )

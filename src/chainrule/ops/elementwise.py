@@ -24,6 +24,9 @@ def elementwise(
     meaning: str = "",
     convention: str = "",
     why: tuple[str, ...] = (),
+    rule: tuple[str, ...] = (),
+    written: str = "",
+    terms: Callable[..., dict[str, Any]] | None = None,
     domain: tuple[float, float] = (-math.inf, math.inf),
     kinks: tuple[float, ...] = (),
     ties: bool = False,
@@ -34,6 +37,7 @@ def elementwise(
 ) -> Primitive:
     """Declare an operation on elements: inputs broadcast, cotangents shrink back to their shapes.
 
+    rule, written, terms: as in ``Primitive``.
     evaluate:   (xp, *inputs, **parameters) -> output; the names and defaults of parameters are read off it.
     pullback:   (dy, y, *inputs, **parameters) -> cotangents, written as if nothing was broadcast; None for an
                 operation that no gradient crosses.
@@ -98,6 +102,9 @@ def elementwise(
         meaning=meaning,
         convention=convention,
         why=why,
+        rule=rule,
+        written=written,
+        terms=terms,
         elementwise=True,
         lower=lower,
     )
@@ -108,6 +115,8 @@ def elementwise(
 add = elementwise(
     "add",
     "y = a + b",
+    written="{0} + {1}",
+    rule=("{dy}", "{dy}"),
     result="same",
     evaluate=lambda xp, a, b: xp.add(a, b),
     pullback=lambda dy, y, a, b: (dy, dy),
@@ -116,6 +125,8 @@ add = elementwise(
 subtract = elementwise(
     "subtract",
     "y = a - b",
+    written="{0} - {1}",
+    rule=("{dy}", "-{dy}"),
     result="number",
     evaluate=lambda xp, a, b: xp.subtract(a, b),
     pullback=lambda dy, y, a, b: (dy, -dy),
@@ -124,6 +135,8 @@ subtract = elementwise(
 multiply = elementwise(
     "multiply",
     "y = a b",
+    written="{0} * {1}",
+    rule=("{dy} * {1}", "{dy} * {0}"),
     result="same",
     evaluate=lambda xp, a, b: xp.multiply(a, b),
     pullback=lambda dy, y, a, b: (dy * b, dy * a),
@@ -132,6 +145,8 @@ multiply = elementwise(
 divide = elementwise(
     "divide",
     "y = a / b",
+    written="{0} / {1}",
+    rule=("{dy} / {1}", "-{dy} * {y} / {1}"),
     domain=(0.5, 2.0),
     evaluate=lambda xp, a, b: xp.divide(a, b),
     pullback=lambda dy, y, a, b: (dy / b, -dy * y / b),
@@ -141,6 +156,8 @@ divide = elementwise(
 negative = elementwise(
     "negative",
     "y = -x",
+    written="-{0}",
+    rule=("-{dy}",),
     result="number",
     evaluate=lambda xp, x: xp.negative(x),
     pullback=lambda dy, y, x: (-dy,),
@@ -156,6 +173,9 @@ floor_divide = elementwise(
 remainder = elementwise(
     "remainder",
     "y = a - b floor(a / b)",
+    written="{0} % {1}",
+    rule=("{dy}", "-{dy} * ({0} // {1})"),
+    why=("a remainder passes its error on", "times the whole number of divisors taken away"),
     result="number",
     domain=(1.1, 1.9),
     evaluate=lambda xp, a, b: xp.remainder(a, b),
@@ -166,6 +186,8 @@ remainder = elementwise(
 _pow: Primitive = elementwise(
     "pow",
     "y = a^b",
+    written="{0} ** {1}",
+    rule=("{dy} * {1} * {0} ** ({1} - 1)", "{dy} * {y} * log({0})"),
     domain=(0.5, 2.0),
     evaluate=lambda xp, a, b: xp.pow(a, b),
     pullback=lambda dy, y, a, b: (dy * b * _pow(a, b - 1), dy * y * log(a)),
@@ -174,6 +196,9 @@ _pow: Primitive = elementwise(
 power = elementwise(
     "power",
     "y = x^n",
+    written="{0} ** {exponent}",
+    rule=("{dy} * {exponent} * {0} ** {below}",),
+    terms=lambda x, exponent: {"below": exponent - 1},
     domain=(0.5, 2.0),
     result="number",
     evaluate=lambda xp, x, *, exponent=2.0: xp.power(x, exponent),
@@ -246,6 +271,7 @@ isnan = logical("isnan", "y = x is NaN", 1)
 where: Primitive = elementwise(
     "where",
     "y = a where the condition holds, else b",
+    rule=("", "{dy} * {0}", "{dy} * (1 - {0})"),
     result="same",
     conditions=1,
     evaluate=lambda xp, condition, a, b: xp.where(condition, a, b),
@@ -260,6 +286,7 @@ where: Primitive = elementwise(
 exp = elementwise(
     "exp",
     "y = e^x",
+    rule=("{dy} * {y}",),
     domain=(-5, 5),
     evaluate=lambda xp, x: xp.exp(x),
     pullback=lambda dy, y, x: (dy * y,),
@@ -268,6 +295,8 @@ exp = elementwise(
 expm1 = elementwise(
     "expm1",
     "y = e^x - 1",
+    rule=("{dy} * ({y} + 1)",),
+    why=("e^x is its own derivative",),
     domain=(-5, 5),
     evaluate=lambda xp, x: xp.expm1(x),
     pullback=lambda dy, y, x: (dy * (y + 1),),
@@ -275,6 +304,7 @@ expm1 = elementwise(
 log: Primitive = elementwise(
     "log",
     "y = ln x",
+    rule=("{dy} / {0}",),
     domain=(0.3, 4),
     evaluate=lambda xp, x: xp.log(x),
     pullback=lambda dy, y, x: (dy / x,),
@@ -283,6 +313,8 @@ log: Primitive = elementwise(
 log1p = elementwise(
     "log1p",
     "y = ln(1 + x)",
+    rule=("{dy} / (1 + {0})",),
+    why=("local derivative 1/(1 + x)",),
     domain=(-0.7, 4),
     evaluate=lambda xp, x: xp.log1p(x),
     pullback=lambda dy, y, x: (dy / (1 + x),),
@@ -290,6 +322,8 @@ log1p = elementwise(
 sqrt = elementwise(
     "sqrt",
     "y = √x",
+    rule=("{dy} / (2 * {y})",),
+    why=("local derivative 1/(2 y)",),
     domain=(0.3, 4),
     evaluate=lambda xp, x: xp.sqrt(x),
     pullback=lambda dy, y, x: (dy * 0.5 / y,),
@@ -298,6 +332,7 @@ sqrt = elementwise(
 abs = elementwise(
     "abs",
     "y = |x|",
+    rule=("{dy} * sign({0})",),
     kinks=(0.0,),
     result="same",
     evaluate=lambda xp, x: xp.abs(x),
@@ -336,6 +371,8 @@ round = elementwise(
 sin = elementwise(
     "sin",
     "y = sin x",
+    rule=("{dy} * cos({0})",),
+    why=("the derivative of sin is cos",),
     domain=(-7, 7),
     evaluate=lambda xp, x: xp.sin(x),
     pullback=lambda dy, y, x: (dy * cos(x),),
@@ -343,6 +380,8 @@ sin = elementwise(
 cos: Primitive = elementwise(
     "cos",
     "y = cos x",
+    rule=("-{dy} * sin({0})",),
+    why=("the derivative of cos is -sin",),
     domain=(-7, 7),
     evaluate=lambda xp, x: xp.cos(x),
     pullback=lambda dy, y, x: (-dy * sin(x),),
@@ -350,6 +389,7 @@ cos: Primitive = elementwise(
 tanh = elementwise(
     "tanh",
     "y = tanh x",
+    rule=("{dy} * (1 - {y} ** 2)",),
     domain=(-4, 4),
     evaluate=lambda xp, x: xp.tanh(x),
     pullback=lambda dy, y, x: (dy * (1 - y * y),),
@@ -358,6 +398,8 @@ tanh = elementwise(
 erf = elementwise(
     "erf",
     "y = 2/√π ∫₀ˣ e^(-t²) dt",
+    rule=("{dy} * 2 / sqrt(pi) * exp(-{0} ** 2)",),
+    why=("local derivative 2/√π e^(-x^2)",),
     domain=(-3, 3),
     evaluate=lambda xp, x: xp.erf(x),
     pullback=lambda dy, y, x: (dy * ((2 / math.sqrt(math.pi)) * exp(-x * x)),),
@@ -365,6 +407,8 @@ erf = elementwise(
 maximum = elementwise(
     "maximum",
     "y = the larger of a and b",
+    rule=("{dy} * ({0} > {1})", "{dy} * ({1} > {0})"),
+    why=("the error goes to the larger", "the error goes to the larger"),
     result="same",
     ties=True,
     evaluate=lambda xp, a, b: xp.maximum(a, b),
@@ -374,6 +418,8 @@ maximum = elementwise(
 minimum = elementwise(
     "minimum",
     "y = the smaller of a and b",
+    rule=("{dy} * ({0} < {1})", "{dy} * ({1} < {0})"),
+    why=("the error goes to the smaller", "the error goes to the smaller"),
     result="same",
     ties=True,
     evaluate=lambda xp, a, b: xp.minimum(a, b),
@@ -390,6 +436,8 @@ def _to_winner(dy: Tensor, a: Tensor, b: Tensor, a_wins: Tensor) -> tuple[Tensor
 clip = elementwise(
     "clip",
     "y = x, but at least min and at most max",
+    rule=("{dy} * inside({0}, {min}, {max})",),
+    why=("local derivative 1 inside the limits, else 0",),
     result="number",
     kinks=(-0.75, 0.5),
     evaluate=lambda xp, x, *, min=None, max=None: xp.clip(x, min, max),
@@ -428,6 +476,9 @@ def _cast(xp: Any, x: Any, *, dtype: np.dtype) -> Any:
 astype = Primitive(
     "astype",
     "y = x in another dtype",
+    written="astype({0}, {dtype})",
+    rule=("{dy}",),
+    why=("the error in the input's dtype",),
     shape=lambda x, *, dtype: TensorSpec(x.shape, dtype),
     evaluate=_cast,
     pullback=lambda dy, y, x, dtype: (cast(dy, x.dtype),),

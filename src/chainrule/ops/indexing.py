@@ -51,6 +51,8 @@ def _draw_gather(point: Draw) -> tuple[tuple, dict]:
 gather = Primitive(
     "gather",
     "y[i, …] = x[index[i], …]",
+    written="{0}[{1}]",
+    rule=("add_rows({1}, {dy})", ""),
     shape=lambda x, i: TensorSpec(i.shape + x.shape[1:], x.dtype),
     evaluate=lambda xp, x, i: xp.take(x, _checked_rows(i, x.shape[0], "gather"), axis=0),
     pullback=lambda dy, y, x, i: (scatter_add(i, dy, rows=x.shape[0]), None),
@@ -86,6 +88,8 @@ def _draw_scatter(point: Draw) -> tuple[tuple, dict]:
 scatter_add: Primitive = Primitive(
     "scatter_add",
     "y = 0, then y[index[i], …] += u[i, …]",
+    written="add_rows({0}, {1})",
+    rule=("", "{dy}[{0}]"),
     shape=_scatter_shape,
     evaluate=_scatter,
     pullback=lambda dy, y, i, updates, rows: (None, gather(dy, i)),
@@ -181,6 +185,7 @@ def _draw_sort(point: Draw) -> tuple[tuple, dict]:
 sort = Primitive(
     "sort",
     "y = x in order along an axis, and the positions that each came from",
+    rule=("unsort({dy})",),
     shape=lambda x, *, axis, descending: (x, TensorSpec(x.shape, INT64)),
     evaluate=_sort,
     pullback=_sort_pullback,

@@ -34,6 +34,8 @@ def _draw_matmul(point: Draw) -> tuple[tuple, dict]:
 _matmul: Primitive = Primitive(
     "matmul",
     "y = a b",
+    written="{0} @ {1}",
+    rule=("{dy} @ {1}.T", "{0}.T @ {dy}"),
     shape=_matmul_shape,
     evaluate=lambda xp, a, b: xp.matmul(a, b),
     pullback=lambda dy, y, a, b: (
@@ -104,6 +106,10 @@ def _draw_linear(point: Draw) -> tuple[tuple, dict]:
 linear = Primitive(
     "linear",
     "y = x Wᵀ + b",
+    written="{0} @ {1}.T{shift}",
+    rule=("{dy} @ {1}", "{dy}.T @ {0}", "sum_rows({dy})"),
+    terms=lambda x, weight, bias=None: {"shift": "" if bias is None else " + {2}"},
+    equations=("BP2", "BP4", "BP3"),
     shape=_linear_shape,
     evaluate=_linear,
     pullback=_linear_pullback,

@@ -49,6 +49,7 @@ def pointwise_loss(
     meaning: str,
     convention: str = "",
     why: tuple[str, ...] = (),
+    rule: tuple[str, ...] = (),
     domains: tuple = ((-2, 2), (-2, 2)),
     apart: float = 0.0,
     **defaults: float,
@@ -96,9 +97,14 @@ def pointwise_loss(
             p = p + (abs_numpy(abs_numpy(p - t) - apart) < 0.1) * 0.25
         return (p, t), {"reduction": point.choice(*REDUCTIONS), **defaults}
 
+    def terms(prediction: TensorSpec, target: TensorSpec, *, reduction: str, **_: Any) -> dict[str, Any]:
+        mean = reduction == "mean"
+        return {"n": prediction.size if mean else 1, "counted": "every element" if mean else "a sum, not a mean"}
+
     return Primitive(
-        name, formula, shape, whole, pulled, arguments, draw=draw, meaning=meaning, convention=convention, why=why
-    )
+        name, formula, shape, whole, pulled, arguments, draw=draw, meaning=meaning, convention=convention, why=why,
+        rule=rule, terms=terms, written=name + "({0}, {1})",
+    )  # fmt: skip
 
 
 def abs_numpy(x: Any) -> Any:
@@ -121,31 +127,34 @@ def same_shape(name: str, prediction: TensorSpec, target: TensorSpec) -> None:
 mse = pointwise_loss(
     "mse",
     "L = 1/n Σ (prediction - target)²",
+    rule=("{dy} * 2 * ({0} - {1}) / {n}", "{dy} * 2 * ({1} - {0}) / {n}"),
+    why=("2/n times the residual, prediction - truth", "2/n times truth - prediction"),
     evaluate=lambda xp, p, t: (p - t) * (p - t),
     pullback=lambda p, t: (2.0 * (p - t), -2.0 * (p - t)),
     meaning="Mean squared error. n counts every element, rows times outputs, so the derivative is 2/n (prediction - "
     "target), as PyTorch's MSELoss; textbooks often write 1/2 in front, or divide by rows only.",
-    why=("2/n times the residual, prediction - target",),
 )
 mae = pointwise_loss(
     "mae",
     "L = 1/n Σ |prediction - target|",
+    rule=("{dy} * sign({0} - {1}) / {n}", "{dy} * sign({1} - {0}) / {n}"),
+    why=("the sign of the residual, prediction - truth, over n", "its negative"),
     evaluate=lambda xp, p, t: xp.abs(p - t),
     pullback=lambda p, t: (sign(p - t), -sign(p - t)),
     meaning="Mean absolute error. n counts every element, as PyTorch's L1Loss.",
     convention="0 where prediction = target, as PyTorch.",
-    why=("the sign of the residual over n",),
     apart=10.0,
 )
 huber = pointwise_loss(
     "huber",
     "L = 1/n Σ r²/2 where |r| ≤ delta, else delta (|r| - delta/2); r = prediction - target",
+    rule=("{dy} * clip({0} - {1}, -{delta}, {delta}) / {n}", "{dy} * clip({1} - {0}, -{delta}, {delta}) / {n}"),
+    why=("the residual, but at most delta in size, over n", "its negative"),
     evaluate=lambda xp, p, t, delta=1.0: xp.where(
         xp.abs(p - t) <= delta, 0.5 * ((p - t) * (p - t)), delta * (xp.abs(p - t) - 0.5 * delta)
     ),
     pullback=lambda p, t, delta: _huber_slopes(p - t, delta),
     meaning="Squared near the target, absolute far from it (Huber 1964); as PyTorch's HuberLoss.",
-    why=("the residual, but at most delta in size, over n",),
     apart=1.0,
     delta=1.0,
 )
@@ -167,22 +176,24 @@ def _bounded_log(xp: Any, p: Any) -> Any:
 _bce = pointwise_loss(
     "binary_cross_entropy",
     "L = -1/n Σ t ln p + (1 - t) ln(1 - p)",
+    rule=("{dy} * ({0} - {1}) / ({0} * (1 - {0})) / {n}", "{dy} * (log(1 - {0}) - log({0})) / {n}"),
+    why=("(p - t) / (p (1 - p)) over n", "ln (1 - p) - ln p, over n"),
     evaluate=lambda xp, p, t: -(t * _bounded_log(xp, p) + (1 - t) * _bounded_log(xp, 1 - p)),
     pullback=lambda p, t: (
         (p - t) / maximum((1 - p) * p, 1e-12),
         maximum(log(1 - p), LOG_LEAST) - maximum(log(p), LOG_LEAST),
     ),
     meaning="p is a probability, t in [0, 1]. Logarithms are cut off at -100, as PyTorch's BCELoss.",
-    why=("(p - t) / (p (1 - p)) over n",),
     domains=((0.1, 0.9), (0, 1)),
 )
 _bce_with_logits = pointwise_loss(
     "binary_cross_entropy_with_logits",
     "L = 1/n Σ ln(1 + e^z) - t z",
+    rule=("{dy} * (sigmoid({0}) - {1}) / {n}", "-{dy} * {0} / {n}"),
+    why=("sigmoid and cross-entropy cancel to prediction - truth, over n", "minus z, over n"),
     evaluate=lambda xp, z, t: xp.maximum(z, 0) - z * t + xp.log1p(xp.exp(-xp.abs(z))),
     pullback=lambda z, t: (sigmoid(z) - t, -z),
     meaning="Sigmoid and binary cross-entropy in one, in a form that never overflows.",
-    why=("sigmoid and cross-entropy cancel to prediction - truth, over n",),
 )
 
 
@@ -279,16 +290,28 @@ def _draw_entropy(point: Draw) -> tuple[tuple, dict]:
     return (z, target), {"reduction": point.choice(*REDUCTIONS)}
 
 
+def _entropy_terms(z: TensorSpec, target: TensorSpec, *, reduction: str) -> dict[str, Any]:
+    mean = reduction == "mean"
+    return {
+        "n": math.prod(z.shape[:-1]) if mean else 1,
+        "counted": "the rows" if mean else "a sum, not a mean",
+        "truth": "{1}" if target.shape == z.shape else "onehot({1})",
+    }
+
+
 softmax_cross_entropy = primitive(
     "softmax_cross_entropy",
     "L = -1/n Σ ln softmax(z)[truth]",
+    written="softmax_cross_entropy({0}, {1})",
+    rule=("{dy} * (softmax({0}) - {truth}) / {n}", "-{dy} * log_softmax({0}) / {n}"),
+    why=("softmax and cross-entropy cancel to prediction - truth, over n", "minus ln softmax, over n"),
+    terms=_entropy_terms,
     shape=_entropy_shape,
     evaluate=_entropy,
     pullback=_entropy_pullback,
     arguments=_entropy_arguments,
     draw=_draw_entropy,
     meaning="z: [..., classes]; truth: class indices [...] or probabilities [..., classes]; n counts rows.",
-    why=("softmax and cross-entropy cancel to prediction - truth, over n",),
 )
 
 

@@ -47,6 +47,9 @@ def _draw_reshape(point: Draw) -> tuple[tuple, dict]:
 reshape: Primitive = Primitive(
     "reshape",
     "y = the elements of x in another shape, the last axis fastest",
+    written="reshape({0}, {shape})",
+    rule=("reshape({dy}, {before})",),
+    terms=lambda x, shape: {"before": x.shape},
     shape=_reshape_shape,
     evaluate=lambda xp, x, *, shape: xp.reshape(x, shape),
     pullback=lambda dy, y, x, shape: (reshape(dy, x.shape),),
@@ -83,6 +86,10 @@ def _draw_permutation(point: Draw) -> tuple[tuple, dict]:
 permute_dims: Primitive = Primitive(
     "permute_dims",
     "y[i_p(0), i_p(1), …] = x[i_0, i_1, …]",
+    written="transpose({0}, {axes})",
+    rule=("transpose({dy}, {back})",),
+    why=("the error with its axes back in their order",),
+    terms=lambda x, axes: {"back": tuple(int(i) for i in np.argsort(axes))},
     shape=lambda x, *, axes: TensorSpec(tuple(x.shape[a] for a in axes), x.dtype),
     evaluate=lambda xp, x, *, axes: xp.permute_dims(x, axes),
     pullback=lambda dy, y, x, axes: (permute_dims(dy, tuple(int(i) for i in np.argsort(axes))),),
@@ -116,6 +123,8 @@ def _draw_broadcast(point: Draw) -> tuple[tuple, dict]:
 broadcast_to = Primitive(
     "broadcast_to",
     "y = x, repeated along axes of size 1 and new leading axes",
+    written="broadcast({0}, {shape})",
+    rule=("sum_copies({dy})",),
     shape=lambda x, *, shape: TensorSpec(shape, x.dtype),
     evaluate=lambda xp, x, *, shape: xp.broadcast_to(x, shape),
     pullback=lambda dy, y, x, shape: (unbroadcast(dy, x.shape),),
@@ -190,6 +199,8 @@ def _draw_concat(point: Draw) -> tuple[tuple, dict]:
 concat = Primitive(
     "concat",
     "y = x_1, x_2, … one after another along an axis",
+    written="concat({inputs}, {axis})",
+    rule=("part({dy}, {i})",),
     shape=_concat_shape,
     evaluate=lambda xp, *xs, axis: xp.concat(xs, axis=axis),
     pullback=_concat_pullback,
@@ -235,6 +246,8 @@ def _draw_slice(point: Draw) -> tuple[tuple, dict]:
 slice_ = Primitive(
     "slice",
     "y = x[start:stop:step] on every axis",
+    written="cut({0}, {starts}, {stops})",
+    rule=("put_back({dy}, {starts})",),
     shape=_slice_shape,
     evaluate=lambda xp, x, *, starts, stops, steps: x[tuple(map(slice, starts, stops, steps))],
     pullback=_slice_pullback,
@@ -297,6 +310,8 @@ def _draw_pad(point: Draw) -> tuple[tuple, dict]:
 pad = Primitive(
     "pad",
     "y = x with a value put before, after and between its elements",
+    rule=("unpad({dy})",),
+    why=("the error without the margins",),
     shape=_pad_shape,
     evaluate=_padded,
     pullback=_pad_pullback,
@@ -319,6 +334,8 @@ def _draw_flip(point: Draw) -> tuple[tuple, dict]:
 flip: Primitive = Primitive(
     "flip",
     "y = x backwards along axes",
+    rule=("flip({dy}, {axes})",),
+    why=("the error backwards along the axes",),
     shape=lambda x, *, axes: x,
     evaluate=lambda xp, x, *, axes: xp.flip(x, axis=axes),
     pullback=lambda dy, y, x, axes: (flip(dy, axes),),
@@ -358,6 +375,8 @@ def _draw_split(point: Draw) -> tuple[tuple, dict]:
 split = Primitive(
     "split",
     "y_1, y_2, … = the parts of x along an axis",
+    rule=("concat({dys}, {axis})",),
+    why=("the errors of the parts, joined again",),
     shape=lambda x, *, sizes, axis: tuple(
         TensorSpec((*x.shape[:axis], s, *x.shape[axis + 1 :]), x.dtype) for s in sizes
     ),

@@ -48,6 +48,9 @@ def _draw_layer_norm(point: Draw) -> tuple[tuple, dict]:
 layer_norm = primitive(
     "layer_norm",
     "y = (x - mean) / √(var + eps) · w + b",
+    written="layer_norm({inputs})",
+    rule=("normed_back({dy} * {1}, {0})", "sum_rows({dy} * normalised({0}))", "sum_rows({dy})"),
+    equations=("", "", "BP3"),
     shape=_layer_norm_shape,
     evaluate=_layer_norm,
     pullback=_layer_norm_pullback,
@@ -116,6 +119,9 @@ def _draw_batch_norm(point: Draw) -> tuple[tuple, dict]:
 batch_norm = primitive(
     "batch_norm",
     "y = (x - mean) / √(var + eps) · w + b",
+    written="batch_norm({inputs})",
+    rule=("normed_back({dy} * {1}, {0})", "sum_rows({dy} * normalised({0}))", "sum_rows({dy})"),
+    equations=("", "", "BP3"),
     shape=_batch_norm_shape,
     evaluate=_batch_norm,
     pullback=_batch_norm_pullback,

@@ -89,6 +89,8 @@ def _max_pool2d_pullback(dy: Tensor, y: Tensor, x: Tensor, kernel: Pair, strides
 max_pool2d = pooling(
     "max_pool2d",
     "y[…, i, j] = the largest x[…, i s + k, j s' + l]",
+    written="max_pool2d({0}, {kernel})",
+    rule=("put_back({dy}, argmax({0}))",),
     distinct=True,
     evaluate=_max_pool2d,
     pullback=_max_pool2d_pullback,
@@ -110,6 +112,9 @@ def _avg_pool2d_pullback(dy: Tensor, y: Tensor, x: Tensor, kernel: Pair, strides
 avg_pool2d = pooling(
     "avg_pool2d",
     "y[…, i, j] = 1/n Σ x[…, i s + k, j s' + l]",
+    written="avg_pool2d({0}, {kernel})",
+    rule=("spread({dy}) / {n}",),
+    terms=lambda x, kernel, strides, padding: {"n": math.prod(kernel), "counted": "the elements of a window"},
     evaluate=_avg_pool2d,
     pullback=_avg_pool2d_pullback,
     meaning="x: [..., height, width]; the windows are kernel_size large and stride apart, by default side by side. "

@@ -56,6 +56,7 @@ def _draw_lstm_update(point: Draw) -> tuple[tuple, dict]:
 lstm_update = primitive(
     "lstm_update",
     "c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c')",
+    rule=("gate_slopes({dys}, {0}, {1})", "cell_error({dys}) * forget_gate({0})"),
     shape=_lstm_update_shape,
     evaluate=_lstm_update,
     pullback=_lstm_update_pullback,

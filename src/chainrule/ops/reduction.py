@@ -26,6 +26,9 @@ def reduction(
     meaning: str = "",
     convention: str = "",
     why: tuple[str, ...] = (),
+    rule: tuple[str, ...] = (),
+    written: str = "",
+    terms: Callable[..., dict[str, Any]] | None = None,
     result: str = "float",
     domain: tuple[float, float] = (-math.inf, math.inf),
     distinct: bool = False,
@@ -86,6 +89,9 @@ def reduction(
         meaning=meaning,
         convention=convention,
         why=why,
+        rule=rule,
+        written=written,
+        terms=terms,
         lower=lower,
     )
 
@@ -104,6 +110,8 @@ def count(x: Tensor, axes: tuple[int, ...]) -> int:
 sum = reduction(
     "sum",
     "y = Σ x",
+    written="sum({0}, {axes})",
+    rule=("{dy}",),
     result="sum",
     evaluate=lambda xp, x, *, axes, keepdims: xp.sum(x, axis=axes, keepdims=keepdims, dtype=x.dtype),
     pullback=lambda dy, y, x, axes: dy,
@@ -112,6 +120,9 @@ sum = reduction(
 mean = reduction(
     "mean",
     "y = 1/n Σ x",
+    written="mean({0}, {axes})",
+    rule=("{dy} / {n}",),
+    terms=lambda x, axes, keepdims: {"n": count(x, axes), "counted": "the terms of the mean"},
     needs_elements=True,
     evaluate=lambda xp, x, *, axes, keepdims: xp.sum(x, axis=axes, keepdims=keepdims) / count(x, axes),
     pullback=lambda dy, y, x, axes: dy / count(x, axes),
@@ -120,6 +131,8 @@ mean = reduction(
 max = reduction(
     "max",
     "y = the largest x",
+    written="max({0}, {axes})",
+    rule=("{dy} * share({0} == {y})",),
     result="same",
     distinct=True,
     needs_elements=True,
@@ -131,6 +144,8 @@ max = reduction(
 min = reduction(
     "min",
     "y = the smallest x",
+    written="min({0}, {axes})",
+    rule=("{dy} * share({0} == {y})",),
     result="same",
     distinct=True,
     needs_elements=True,
@@ -159,6 +174,10 @@ def _freedom(n: int, correction: float) -> float:
 var = reduction(
     "var",
     "y = Σ (x - mean)² / (n - correction)",
+    written="var({0}, {axes})",
+    rule=("{dy} * 2 / {n} * ({0} - mean({0}))",),
+    why=("2/n times how far x is from the mean",),
+    terms=lambda x, axes, keepdims, correction: {"n": _freedom(count(x, axes), correction)},
     needs_elements=True,
     correction=0.0,
     evaluate=_variance,
@@ -185,6 +204,8 @@ def _log_sum_exp(xp: Any, x: Any, *, axes: tuple, keepdims: bool) -> Any:
 logsumexp = reduction(
     "logsumexp",
     "y = ln Σ e^x",
+    written="logsumexp({0}, {axes})",
+    rule=("{dy} * exp({0} - {y})",),
     needs_elements=True,
     domain=(-30, 30),
     evaluate=_log_sum_exp,
@@ -276,6 +297,7 @@ def _log_softmax(xp: Any, x: Any, *, axis: int) -> Any:
 softmax = along(
     "softmax",
     "y = e^x / Σ e^x",
+    rule=("{y} * ({dy} - sum_last({dy} * {y}))",),
     evaluate=_softmax,
     pullback=lambda dy, y, x, axis: (y * (dy - sum(dy * y, axis, keepdims=True)),),
     why=("y times (error minus its mean under y)",),
@@ -283,6 +305,7 @@ softmax = along(
 log_softmax = along(
     "log_softmax",
     "y = x - ln Σ e^x",
+    rule=("{dy} - exp({y}) * sum_last({dy})",),
     evaluate=_log_softmax,
     pullback=lambda dy, y, x, axis: (dy - exp(y) * sum(dy, axis, keepdims=True),),
     why=("error minus softmax times the sum of the errors",),
@@ -290,6 +313,7 @@ log_softmax = along(
 cumsum: Primitive = along(
     "cumsum",
     "y_i = x_1 + … + x_i",
+    rule=("flip(cumsum(flip({dy})))",),
     convert=summable,
     evaluate=lambda xp, x, *, axis: xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
     pullback=lambda dy, y, x, axis: (flip(cumsum(flip(dy, axis), axis), axis),),

@@ -81,6 +81,7 @@ def _draw_windows_add(point: Draw) -> tuple[tuple, dict]:
 windows: Primitive = Primitive(
     "windows",
     "y[…, i, j, k, l] = x[…, i s + k d, j s' + l d']",
+    rule=("windows_add({dy})",),
     shape=_windows_shape,
     evaluate=lambda xp, x, *, sizes, strides, dilations: xp.windows(x, sizes, strides, dilations),
     pullback=lambda dy, y, x, sizes, strides, dilations: (
@@ -95,6 +96,7 @@ windows: Primitive = Primitive(
 windows_add: Primitive = Primitive(
     "windows_add",
     "y = 0, then y[…, i s + k d, j s' + l d'] += x[…, i, j, k, l]",
+    rule=("windows({dy})",),
     shape=_windows_add_shape,
     evaluate=lambda xp, y, *, shape, strides, dilations: xp.windows_add(y, shape, strides, dilations),
     pullback=lambda dz, z, y, shape, strides, dilations: (

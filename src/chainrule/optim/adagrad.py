@@ -45,6 +45,15 @@ class Adagrad(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("sum",)
 
+    @property
+    def letters(self) -> dict[str, str]:
+        return {"sum": "s"}
+
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        decay = (f"g = g + {self.weight_decay:g} * w",) if self.weight_decay else ()
+        rate = f"{lr:g} / (1 + {step - 1} * {self.lr_decay:g})" if self.lr_decay else f"{lr:g}"
+        return (*decay, "s = s + g ** 2", f"w = w - {rate} * g / (sqrt(s) + {self.eps:g})")
+
     def initial(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
         return {"sum": np.full_like(parameter, self.initial_accumulator_value)}
 

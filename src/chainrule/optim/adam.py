@@ -51,6 +51,14 @@ class Adam(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return moment_slots(self.amsgrad)
 
+    @property
+    def letters(self) -> dict[str, str]:
+        return moment_letters(self.amsgrad)
+
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        decay = (f"g = g + {self.weight_decay:g} * w",) if self.weight_decay else ()
+        return (*decay, *moment_formula(step, lr, self.betas, self.eps, self.amsgrad))
+
     def scalars(self, step: int, lr: float) -> dict[str, float]:
         return bias_corrections(step, lr, self.betas)
 
@@ -66,6 +74,23 @@ class Adam(Optimizer):
 def moment_slots(amsgrad: bool) -> tuple[str, ...]:
     """State of Adam and AdamW, under PyTorch's names."""
     return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) * amsgrad))
+
+
+def moment_letters(amsgrad: bool) -> dict[str, str]:
+    """The letters of Adam and AdamW: m and v as in Kingma & Ba 2015, u for the largest v."""
+    return {"exp_avg": "m", "exp_avg_sq": "v"} | ({"max_exp_avg_sq": "u"} if amsgrad else {})
+
+
+def moment_formula(step: int, lr: float, betas: tuple[float, float], eps: float, amsgrad: bool) -> tuple[str, ...]:
+    """What Adam and AdamW do with a gradient, in symbols."""
+    mean, square = betas
+    return (
+        f"m = {mean:g} * m + {1 - mean:g} * g",
+        f"v = {square:g} * v + {1 - square:g} * g ** 2",
+        *(("u = maximum(u, v)",) * amsgrad),
+        f"w = w - {lr:g} / (1 - {mean:g} ** {step}) * m / "
+        f"(sqrt({'u' if amsgrad else 'v'}) / sqrt(1 - {square:g} ** {step}) + {eps:g})",
+    )
 
 
 def bias_corrections(step: int, lr: float, betas: tuple[float, float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chainrule.graph import Tensor
-from chainrule.optim.adam import Betas, bias_corrections, moment_change, moment_slots
+from chainrule.optim.adam import Betas, bias_corrections, moment_change, moment_formula, moment_letters, moment_slots
 from chainrule.optim.arguments import Flag, LearningRate, NonNegative, Positive, declared
 from chainrule.optim.optimizer import Optimizer
 
@@ -40,6 +40,14 @@ class AdamW(Optimizer):
     @property
     def slots(self) -> tuple[str, ...]:
         return moment_slots(self.amsgrad)
+
+    @property
+    def letters(self) -> dict[str, str]:
+        return moment_letters(self.amsgrad)
+
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        decay = (f"w = w - {lr:g} * {self.weight_decay:g} * w",) if self.weight_decay else ()
+        return (*decay, *moment_formula(step, lr, self.betas, self.eps, self.amsgrad))
 
     def scalars(self, step: int, lr: float) -> dict[str, float]:
         return {**bias_corrections(step, lr, self.betas), "decay": lr * self.weight_decay}

@@ -29,6 +29,13 @@ class Clip:
     norm: Limit = None
     value: Limit = None
 
+    def formula(self) -> tuple[str, ...]:
+        """What it does to a gradient g, in symbols; norm(d) is the Euclidean norm of all gradients together."""
+        limits = (f"g = clip(g, -{self.value:g}, {self.value:g})",) if self.value is not None else ()
+        if self.norm is None:
+            return limits
+        return (*limits, f"g = g * minimum(1, {self.norm:g} / (norm(d) + {SMALL:g}))")
+
     def clipped(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The clipped gradient, and the norm that it had before. gradient: a flat vector."""
         before = euclidean_norm(gradient)

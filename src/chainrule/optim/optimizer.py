@@ -36,6 +36,18 @@ class Optimizer(ABC):
     def slots(self) -> tuple[str, ...]:
         """Names of the state arrays, as PyTorch's ``optimizer.state`` names them; they depend on the options."""
 
+    @property
+    @abstractmethod
+    def letters(self) -> dict[str, str]:
+        """The letter that ``formula`` uses for each slot."""
+
+    @abstractmethod
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        """The update in symbols: assignments of Python expressions, in order; the last one gives ``w``.
+
+        w is the weight, g its gradient, and a letter of ``letters`` the memory. step and lr stand in it as numbers.
+        """
+
     def initial(self, parameter: np.ndarray) -> dict[str, np.ndarray]:
         """The state before the first step: for each slot an array like ``parameter``, here zeros."""
         return {slot: np.zeros_like(parameter) for slot in self.slots}

@@ -50,6 +50,22 @@ class RMSprop(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("square_avg", *(("momentum_buffer",) * (self.momentum > 0)), *(("grad_avg",) * self.centered))
 
+    @property
+    def letters(self) -> dict[str, str]:
+        named = {"square_avg": "v", "momentum_buffer": "b", "grad_avg": "m"}
+        return {slot: named[slot] for slot in self.slots}
+
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        rest = f"{1 - self.alpha:g}"
+        return (
+            *((f"g = g + {self.weight_decay:g} * w",) if self.weight_decay else ()),
+            f"v = {self.alpha:g} * v + {rest} * g ** 2",
+            *((f"m = {self.alpha:g} * m + {rest} * g",) if self.centered else ()),
+            f"u = g / (sqrt({'maximum(v - m ** 2, 0)' if self.centered else 'v'}) + {self.eps:g})",
+            *((f"b = {self.momentum:g} * b + u",) if self.momentum else ()),
+            f"w = w - {lr:g} * {'b' if self.momentum else 'u'}",
+        )
+
     def scalars(self, step: int, lr: float) -> dict[str, float]:
         return {"lr": lr}
 

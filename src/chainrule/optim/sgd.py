@@ -60,6 +60,20 @@ class SGD(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if self.momentum else ()
 
+    @property
+    def letters(self) -> dict[str, str]:
+        return {"momentum_buffer": "b"} if self.momentum else {}
+
+    def formula(self, step: int, lr: float) -> tuple[str, ...]:
+        lines = ["g = -g"] if self.maximize else []
+        if self.weight_decay:
+            lines.append(f"g = g + {self.weight_decay:g} * w")
+        if not self.momentum:
+            return (*lines, f"w = w - {lr:g} * g")
+        take = self.scalars(step, lr)["take"]
+        lines.append(f"b = {self.momentum:g} * b + {'g' if take == 1 else f'{take:g} * g'}")
+        return (*lines, f"w = w - {lr:g} * {f'(g + {self.momentum:g} * b)' if self.nesterov else 'b'}")
+
     def scalars(self, step: int, lr: float) -> dict[str, float]:
         # The first velocity is the whole gradient, whatever the dampening: PyTorch starts its buffer as a copy of it.
         return {"lr": lr, "take": 1.0 if step == 1 else 1.0 - self.dampening} if self.momentum else {"lr": lr}

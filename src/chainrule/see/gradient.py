@@ -55,13 +55,13 @@ def gradients(
 
     A parameter that the loss does not depend on gets zeros, and ``reasons`` of the result says why.
     """
-    function = _function(loss)
-    _require_module(net, "gradients")
+    function = loss_function(loss)
+    require_module(net, "gradients")
     if wrt not in ("parameters", "inputs", "all"):
         raise ArgumentError(f"wrt is 'parameters', 'inputs' or 'all', got {wrt!r}")
     if wrt == "all":
         return _all_gradients(net, function, x, y, per_sample)
-    inputs, targets = _rows(net, x), _truth(y)
+    inputs, targets = rows_of(net, x), truth_of(y)
     if wrt == "inputs":
         inputs = inputs.astype(net.dtype, copy=False)  # only a number that can vary a little has a gradient
     if not per_sample:
@@ -94,7 +94,9 @@ def _all_gradients(
     net: Module, loss: Callable[..., Tensor], x: Any, y: Any, per_sample: bool
 ) -> tuple[float, Gradients]:
     """Gradients by everything that a derivation names."""
-    value, found = gradients(net, loss, x, y, "inputs" if _rows(net, x).dtype.kind == "f" else "parameters", per_sample)
+    value, found = gradients(
+        net, loss, x, y, "inputs" if rows_of(net, x).dtype.kind == "f" else "parameters", per_sample
+    )
     step = traced_step(net, loss, x, y, "gradients", None)
     for number, layer in zip(step.numbers, step.layers, strict=True):
         if f"z{number}" not in found:
@@ -109,7 +111,8 @@ def _by_row(rows: list[tuple[float, Gradients]], n: int, wrt: str) -> dict[str, 
     return stacked | ({"x": np.concatenate([g["x"] for _, g in rows]) / n} if wrt == "inputs" else {})
 
 
-def _function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+def loss_function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss given by name or as a function; ArgumentError for a name that no loss has."""
     if callable(loss):
         return loss
     if loss not in LOSSES:
@@ -121,17 +124,20 @@ def _function(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
     return LOSSES[loss]
 
 
-def _require_module(net: Any, what: str) -> None:
+def require_module(net: Any, what: str) -> None:
+    """ArgumentError unless ``net`` is a network; ``what`` is the function that was called."""
     if not isinstance(net, Module):
         raise ArgumentError(f"{what} takes a chainrule.nn.Module first, got {type(net).__name__}")
 
 
-def _rows(net: Module, x: Any) -> np.ndarray:
+def rows_of(net: Module, x: Any) -> np.ndarray:
+    """A batch of inputs as an array, floating numbers in the network's dtype."""
     array = x.value("gradients()") if isinstance(x, Tensor) else as_array(x)
     return array.astype(net.dtype, copy=False) if array.dtype.kind == "f" else array
 
 
-def _truth(y: Any) -> np.ndarray:
+def truth_of(y: Any) -> np.ndarray:
+    """Targets as an array."""
     return y.value("gradients()") if isinstance(y, Tensor) else as_array(y)
 
 
@@ -165,12 +171,12 @@ def traced_step(net: Any, loss: str | Callable[..., Tensor], x: Any, y: Any, wha
     """The pinned variant's trace of ``loss(net(x), y)``, of what people pass. what: the function that was called."""
     from chainrule.see.pinned import pinned
 
-    _require_module(net, what)
-    inputs, targets = _rows(net, x), _truth(y)
+    require_module(net, what)
+    inputs, targets = rows_of(net, x), truth_of(y)
     targets = targets.astype(net.dtype, copy=False) if targets.dtype.kind == "f" else targets
     if inputs.ndim == 0 or len(inputs) == 0:
         raise ShapeError(f"{what} needs rows, got x of shape {list(inputs.shape)}")
-    return pinned(net, _function(loss), inputs, targets, backend)
+    return pinned(net, loss_function(loss), inputs, targets, backend)
 
 
 def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
@@ -178,7 +184,7 @@ def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
 
     Layers that hold other layers are left out; one that is used twice is listed at its last use.
     """
-    _require_module(net, "activations")
+    require_module(net, "activations")
     found: dict[str, np.ndarray] = {}
     leaves = {id(m): n for n, m in net.named_modules() if not list(m.children())}
 

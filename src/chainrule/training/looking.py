@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +82,19 @@ def kept_at(kept: Kept | None, path: Path | None, present: int, step: int | None
 def traced(net: Module, config: RunConfig, kept: Kept) -> NetworkTrace:
     """The next step of the run on its first kept batch, in training mode, as ``fit`` would make it."""
     x, y = kept.batches[0]
-    loss = _loss_of(config) if kept.loss is None else kept.loss
+    loss = loss_of(config) if kept.loss is None else kept.loss
+    with in_training(net):
+        return pinned(net, loss, x, y, None, seed=config.seed, step=kept.step, decay=(config.l1, config.l2),
+                      states=kept.states)  # fmt: skip
+
+
+@contextmanager
+def in_training(net: Module) -> Iterator[None]:
+    """The network in the mode that it is trained in, for the duration of a block."""
     modes = [(m, m.training) for m in net.modules()]
     net.train()
     try:
-        return pinned(net, loss, x, y, None, seed=config.seed, step=kept.step, decay=(config.l1, config.l2),
-                      states=kept.states)  # fmt: skip
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
@@ -103,7 +111,8 @@ def stepping(config: RunConfig, kept: Kept) -> Stepping | None:
     return Stepping(optimizer, kept.moments, kept.learning_rate, config.clip_norm, config.clip_value, kept.step)
 
 
-def _loss_of(config: RunConfig) -> Loss:
+def loss_of(config: RunConfig) -> Loss:
+    """The loss that a run was trained with; ArgumentError if it was a function of the user's own."""
     name, arguments = config.loss.name, config.loss.arguments
     if arguments:
         return next(made for made, known in LOSS_CLASSES.items() if known == name)(**arguments)

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from chainrule.see.explanation import Explanation, explain_trace, named_in
 from chainrule.training.examples import Example
 from chainrule.training.looking import Kept, kept_at, load_kept, stepping, traced
 from chainrule.training.metrics import classes_of, threshold_of
+
+if TYPE_CHECKING:
+    from chainrule.see.derivation import Derivation
+    from chainrule.training.head import Loss
 
 
 @dataclass
@@ -94,6 +98,16 @@ class Run:
     def flow(self, step: int | None = None) -> Flow:
         """Where the signal lives or dies, layer by layer, in the update after ``step``; see ``chainrule.flow``."""
         return Flow(traced(self.net, self.config, kept_at(self.kept, self.path, self.step, step)))
+
+    def derivation(self, x: Any = None, y: Any = None, loss: Loss | None = None) -> Derivation:
+        """The next update written out line by line, as ``chainrule.derivation``, with the run's own settings.
+
+        x, y: a batch as the network takes it; without one the lines have shapes and no values. loss: only if the run
+        was trained with a function of your own. The memory of the optimizer is that of the run's checkpoint.
+        """
+        from chainrule.training.derivation import derivation_of
+
+        return derivation_of(self, x, y, loss)
 
     def summary(self) -> dict[str, Any]:
         """The result in the form that ``--json`` prints."""

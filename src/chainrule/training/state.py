@@ -12,10 +12,7 @@ from chainrule.errors import ArgumentError, BusyError
 from chainrule.nn import Module, Parameter
 from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
-
-LANES = 16
-"""Each parameter starts at a multiple of this many elements, so that vectors never straddle two of them."""
-
+from chainrule.optim.layout import places
 
 _held_anywhere: set[int] = set()
 """The tensors that are being trained, by id: networks may share some of them."""
@@ -73,15 +70,14 @@ class TrainingState:
             listed = ", ".join(sorted(d.name for d in dtypes))
             raise ArgumentError(f"parameters of several dtypes ({listed}): convert them with net.to('float32')")
         self.dtype = dtypes.pop()
-        sizes = [-(-p.size // LANES) * LANES for p in self.parameters]
-        self.offsets = tuple(int(o) for o in np.cumsum([0, *sizes])[:-1])
-        self.theta = np.zeros(sum(sizes), self.dtype)
+        self.offsets, length = places([p.size for p in self.parameters])
+        self.theta = np.zeros(length, self.dtype)
         self.gradient = np.zeros_like(self.theta)
         self.moments = optimizer.initial(self.theta)
         self._seen, self._kept = -1, False
         self.bind()
         self.counter = np.zeros((), np.int64)
-        self._made = memoryview(self.counter)
+        self._made = self.counter.data
         self.tensors = tensors_of(net)
 
     @property

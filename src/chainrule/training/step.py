@@ -320,9 +320,7 @@ class TrainingStep:
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
         parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
         own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
-        self.running[place] = running = _Running(
-            place, traced, parts, self.state, self.backend, own, AHEAD, True, size
-        )
+        self.running[place] = running = _Running(place, traced, parts, self.state, self.backend, own, AHEAD, True, size)
         return running
 
     def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
@@ -362,8 +360,8 @@ class _Running:
         self.names = scalar_names(state.optimizer)
         self.tables = {n: np.zeros(ahead, state.dtype) for n in ("loss", *((*self.names, "norm") if updates else ()))}
         # Entries of a memoryview are Python's floats, at a tenth of the price of an array's.
-        self.losses = memoryview(self.tables["loss"])
-        self.norms = memoryview(self.tables.get("norm", np.full(ahead, np.nan, state.dtype)))
+        self.losses = self.tables["loss"].data
+        self.norms = self.tables.get("norm", np.full(ahead, np.nan, state.dtype)).data
         self.batch = tuple((name, a.shape, a.dtype) for name, a in own.items())
         self.held: list[np.ndarray | None] = list(own.values())
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
@@ -376,8 +374,7 @@ class _Running:
         """Whether this is made for such a batch; if so, the next step reads it."""
         if part != self.part or mode != self.mode or len(batch) != len(self.batch):
             return False
-        i = 0
-        for _, shape, dtype in self.batch:  # plain, as this is a good part of what a call of a small step costs
+        for i, (_, shape, dtype) in enumerate(self.batch):  # a good part of what a call of a small step costs
             array = batch[i]
             if array.shape != shape:
                 return False
@@ -385,7 +382,6 @@ class _Running:
                 if array.dtype is not dtype:  # one that is equal and not the same goes the long way, which does no harm
                     return False
                 self._point(i, array)
-            i += 1
         return True
 
     def point(self, batch: tuple[np.ndarray, ...]) -> None:

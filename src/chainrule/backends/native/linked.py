@@ -15,7 +15,7 @@ from chainrule.backends.native.gemm import gemm_params
 from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, blocks, cost_of, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Statement, parts
+from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Statement, Together, parts
 from chainrule.kernel import Gate as GateStatement
 from chainrule.kernel.renumber import renumbered
 
@@ -86,7 +86,8 @@ def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: 
             shares = row_blocks(statement, 1 if serial else MOST_ROW_BLOCKS)
             found = [Block(tuple(map(task, statement.statements, share))) for share in shares]
         else:
-            found = [Block((task(p, where),)) for p in parts(statement) for where in blocks(p)]
+            alone = statement.statements if isinstance(statement, Together) else (statement,)
+            found = [Block((task(p, where),)) for p in alone for where in blocks(p)]
         entries.append(Group(tuple(found), cost))
     return pack(entries, serial)
 

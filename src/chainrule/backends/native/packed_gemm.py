@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 ROWS_PACKED = 264
 """Rows of the left operand that lie packed at once: with DEPTH, what stays in the second cache."""
 
@@ -171,9 +170,8 @@ def _transposition(number: _Number) -> tuple[str, int]:
             else:
                 picks = [i if not i & bit else lanes + (i & ~bit) for i in range(lanes)]
             order = ", ".join(f"i32 {p}" for p in picks)
-            lines.append(
-                f"  %t{stage + 1}_{r} = shufflevector {v} %t{stage}_{low}, {v} %t{stage}_{high}, <{lanes} x i32> <{order}>\n"
-            )
+            pair = f"{v} %t{stage}_{low}, {v} %t{stage}_{high}"
+            lines.append(f"  %t{stage + 1}_{r} = shufflevector {pair}, <{lanes} x i32> <{order}>\n")
         stage += 1
     return "".join(lines), stage
 
@@ -282,7 +280,9 @@ def _stored(number: _Number, height: int, vectors: int, adds: bool) -> str:
             lines.append(f"  {at} = getelementptr {v}, ptr %{name}_at{r}, i64 {c}\n")
             if adds:
                 load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
-                lines.append(f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n")
+                lines.append(
+                    f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n"
+                )
                 lines.append(f"  %sum{r}_{c} = fadd {v} %old{r}_{c}, {value}\n")
                 value = f"%sum{r}_{c}"
             store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"
@@ -309,7 +309,7 @@ def _height(number: _Number, name: str, rows: str) -> str:
 
 
 def _product(dtype: str, number: _Number) -> str:
-    scalar, lanes, size, depth = number.scalar, number.lanes, number.size, number.depth
+    scalar, lanes, depth = number.scalar, number.lanes, number.depth
     tallest = max(number.heights)
     strips = (ROWS_PACKED + tallest) * depth + (lanes + 1) * tallest + lanes
     panel = (depth + lanes) * 2 * lanes

@@ -1,5 +1,4 @@
-"""Which blocks statements are cut into for threads. The cuts follow from shapes alone, so bits never depend on threads.
-"""
+"""Which blocks statements are cut into for threads: by shapes alone, so that bits never depend on threads."""
 
 from __future__ import annotations
 
@@ -40,11 +39,11 @@ def cost_of(statement: Nest | Gemm | Gate) -> float:
     return nest_cost(statement) if isinstance(statement, Nest) else 0.0
 
 
-def blocks(statement: Nest | Gemm | Gate) -> list[Range]:
+def blocks(statement: Nest | Gemm) -> list[Range]:
     """Ranges that cover a nest or a product once."""
     if isinstance(statement, Gemm):
         return list(gemm_blocks(statement))
-    return nest_blocks(statement, nest_cost(statement)) if isinstance(statement, Nest) else []
+    return nest_blocks(statement, nest_cost(statement))
 
 
 def row_blocks(rows: Rows, most: int) -> list[tuple[Range, ...]]:
