@@ -63,9 +63,8 @@ def diagnose(
     net = copy.deepcopy(net).train().initialise(seed)
     task = Task(net, function, x, y, optimizer or Adam(), batch_size, options, seed)
     training = _training(task, epochs, shuffle)
-    facts = Facts(data=data_facts(x, y, name), training=training)
     return judge(
-        _record(task, facts, name, budget - (time.perf_counter() - began)),
+        _record(task, training, name, budget - (time.perf_counter() - began)),
         settings_from() if settings is None else settings,
         f"{type(net).__name__} before training, {name}",
     )
@@ -81,16 +80,19 @@ def _training(task: Task, epochs: int | None, shuffle: bool) -> TrainingFacts:
     )  # fmt: skip
 
 
-def _record(task: Task, facts: Facts, loss: str, budget: float) -> RunRecord:
+def _record(task: Task, training: TrainingFacts, loss: str, budget: float) -> RunRecord:
     chosen = sampled(len(task.x), ROWS)
     x, y = np.ascontiguousarray(task.x[chosen]), np.ascontiguousarray(task.y[chosen])
     observer = Observer(task.net, task.loss, x, y)
     weights = observer.weights()
     with np.errstate(all="ignore"):
         look = observer.look(x, y, weights)
-    target = facts.data.target if facts.data else None
-    facts = replace(
-        facts,
+    loss = observer.loss or loss
+    data = data_facts(task.x, task.y, loss)
+    target = data.target
+    facts = Facts(
+        data=data,
+        training=training,
         layers=layer_facts(task.net, observer, look, observer.named(weights)),
         head=head_facts(loss, observer, look, target) if target else None,
     )

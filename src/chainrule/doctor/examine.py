@@ -14,8 +14,9 @@ from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.standing import standing_of
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled, training_facts
 from chainrule.doctor.trial.observe import Observer
-from chainrule.doctor.trial.practice import Task, gains, practitioners_checks, standing_facts
+from chainrule.doctor.trial.practice import Task, curvatures, gains, practitioners_checks, standing_facts
 from chainrule.errors import ArgumentError, ChainruleError
+from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description
 from chainrule.record import Facts, RunRecord, measurements_of, read_record, series
 from chainrule.record.facts import NotFinite, StandingFacts, TrialFacts
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ROWS = 512
 """Rows that one look takes."""
+
+CURVED = 128
+"""Rows from which curvatures are taken: each costs two gradients in float64 an iteration."""
 
 WELL = 0.9
 """Progress from which on no trial is made: the run learned what there is."""
@@ -53,7 +57,7 @@ def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
     facts = replace(record.facts, training=training_facts(run.config), not_finite=_not_finite(run))
     record = replace(record, facts=facts)
     rows = _rows(run, data)
-    if rows is None:
+    if rows is None or (run.loss is None and run.config.loss.name not in LOSSES):
         return record
     return _looked(run, record, rows, budget)
 
@@ -114,19 +118,20 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     finally:
         run.net.train(mode)
     drawn = _began_so(run, begin.trace.loss)
-    data = data_facts(x, y, config.loss.name, int(config.validation.get("rows", 0)))
+    loss = observer.loss or config.loss.name
+    data = data_facts(x, y, loss, int(config.validation.get("rows", 0)))
     facts = replace(
         record.facts,
         layers=layer_facts(run.net, observer, look, observer.named(first) if drawn else {}),
         data=data,
-        head=head_facts(config.loss.name, observer, begin if drawn else look, data.target) if data.target else None,
+        head=head_facts(loss, observer, begin if drawn else look, data.target) if data.target else None,
     )
     found = [*(measurements_of(begin.trace) if drawn else ()), *measurements_of(look.trace)]
     record = replace(record, facts=facts).with_measurements(found)
     progress = standing_of(record).progress or 0.0
-    facts = replace(facts, standing=standing_facts(task, observer, *some, run.step))
+    facts = replace(facts, standing=standing_facts(look, run.step))
     if progress < WELL and budget > 0 and run.step:
-        facts = _tried(task, facts, budget, begin.trace.loss, observer.named(first) if drawn else None)
+        facts = _tried(task, facts, some, budget, begin.trace.loss, observer.named(first) if drawn else None)
     return replace(record, facts=facts)
 
 
@@ -135,7 +140,7 @@ def task_of(run: Run, x: np.ndarray, y: np.ndarray) -> Task:
     config = run.config
     optimizer = from_description({"name": config.optimizer.name, "arguments": dict(config.optimizer.arguments)})
     options = checked_options(config.clip_norm, config.clip_value, config.l1, config.l2)
-    loss = loss_named(config.loss.name)[1]
+    loss = run.loss or loss_named(config.loss.name)[1]
     return Task(run.net, loss, x, y, optimizer, config.batch_size, options, config.seed, config.backend)
 
 
@@ -146,13 +151,14 @@ def _began_so(run: Run, loss: float) -> bool:
     return abs(loss - run.losses[0]) <= 0.5 * max(abs(loss), abs(run.losses[0]))
 
 
-def _tried(task: Task, facts: Facts, budget: float, initial: float, first: Any) -> Facts:
+def _tried(task: Task, facts: Facts, some: Any, budget: float, initial: float, first: Any) -> Facts:
     """Short trials: what is still to be gained at the end and, if that is much, what the first weights could have done."""
     base = facts.data.target.baseline if facts.data and facts.data.target else None
     standing: StandingFacts | None = facts.standing
     if standing is None or not base:
         return facts
     began = time.perf_counter()
+    standing = replace(standing, **curvatures(task, *(part[:CURVED] for part in some)))
     try:
         best, own, steps = gains(task, budget / 2)
     except ChainruleError:

@@ -47,6 +47,8 @@ class Run:
     """What was decided or changed on the way, a sentence each."""
     data: Dataset | None = field(default=None, repr=False)
     """The rows it was trained on, while they are in memory: a look at them is part of an examination."""
+    loss: Any = field(default=None, repr=False)
+    """The loss as a function of (prediction, target), while it is in memory."""
 
     @property
     def layers(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.trial.observe import Observer
+from chainrule.doctor.trial.observe import Look, Observer
 from chainrule.errors import NonFiniteError
 from chainrule.graph import Tensor
 from chainrule.nn import Module
@@ -167,22 +167,19 @@ def fault_of(measured: Any, loss: float) -> str | None:
     return "exploding" if errors[0] > errors[-1] / LOST else None
 
 
-def standing_facts(task: Task, observer: Observer, x: np.ndarray, y: np.ndarray, step: int) -> StandingFacts:
-    """The gradient against its sampling noise, and the curvature along it, at the network's weights on rows x."""
-    look = observer.look(x, y)
+def standing_facts(look: Look, step: int) -> StandingFacts:
+    """The gradient of the weights against its sampling noise, over the rows of a look."""
     table = {(m.layer, str(m.quantity)): m.value for m in measurements_of(look.trace)}
     sizes = {layer.name: layer.weight.size for layer in look.trace.layers}
     norm = math.sqrt(sum(n * table.get((k, Quantity.GRADIENT), 0.0) ** 2 for k, n in sizes.items()))
     noise = math.sqrt(sum(n * table.get((k, Quantity.NOISE), 0.0) ** 2 for k, n in sizes.items()))
-    flat = np.concatenate([g.ravel() for g in look.gradients.values()]) if look.gradients else np.zeros(1)
     return StandingFacts(
         step=step,
-        rows=len(x),
+        rows=look.trace.rows,
         loss=look.trace.loss,
         gradient_norm=norm,
         gradient_noise=noise,
-        zero_gradient=not flat.any(),
-        **curvatures(task, x, y),
+        zero_gradient=not any(g.any() for g in look.gradients.values()),
     )
 
 
@@ -258,9 +255,9 @@ def gains(task: Task, budget: float) -> tuple[float, float, int]:
     Adam is tried at its usual rates, for the question is only whether anything is left to gain.
     """
     began = time.perf_counter()
-    own = ending(Trials(task).train(TRIAL_STEPS, task.optimizer.lr))
-    best = own
-    other = Trials(task, Adam())
+    trials = Trials(task)
+    own = best = ending(trials.train(TRIAL_STEPS, task.optimizer.lr))
+    other = trials if isinstance(task.optimizer, Adam) else Trials(task, Adam())
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
             best = min(best, ending(other.train(TRIAL_STEPS, lr)))
