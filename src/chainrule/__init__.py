@@ -63,7 +63,20 @@ _HOMES = {
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = ("autodiff", "compiler", "data", "doctor", "errors", "graph", "nn", "ops", "optim", "record", "see", "training")
+_MODULES = (
+    "autodiff",
+    "compiler",
+    "data",
+    "doctor",
+    "errors",
+    "graph",
+    "nn",
+    "ops",
+    "optim",
+    "record",
+    "see",
+    "training",
+)
 
 __all__ = [
     *_HOME,
