@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.judge import judge
 from chainrule.doctor.rule import Rule
 from chainrule.doctor.rules import all_rules
 from chainrule.doctor.standing import standing_of
+from chainrule.doctor.verdict import judge
 from chainrule.record import RunRecord
 
 RULES = all_rules()

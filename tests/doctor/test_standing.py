@@ -20,7 +20,7 @@ CASES = {
     "diverging": example(loss=curve(2.3, 900.0)),
     "saddle": example(
         loss=STUCK,
-        standing=replace(DONE, gradient_norm=0.5, gradient_noise=0.1, lowest_curvature=-3.0),
+        standing=replace(DONE, gradient_norm=0.5, gradient_noise=0.1, lowest_curvature=-6.0),
         layers=example().layers[-1:],
     ),
     "not started": example(loss=series([])),

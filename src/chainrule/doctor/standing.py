@@ -29,8 +29,9 @@ BARELY = 0.1
 THROUGH = 1e-3
 """Share of the last layer's error at the first, and of the rows' spread at the outputs, that gets through."""
 
-NEGATIVE = 0.05
-"""Share of the largest curvature below which a negative one is rounding and the noise of rows."""
+NEGATIVE = 0.5
+"""Share of the largest curvature from which a negative one makes a saddle: at the saddle of a product, such as that of two
+layers of small weights, both are of one size; smaller ones are usual at minima of few rows."""
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,10 @@ class LearningRateTooHigh(Rule):
             return
         plain = training.optimizer == "SGD" and not training.arguments.get("momentum")
         if plain and trials.lr_ceiling and not case.record.steps:
+            ratio = training.lr / trials.lr_ceiling
             yield Sign(
-                training.lr / trials.lr_ceiling / self.beyond,
-                f"lr {training.lr:g} is {training.lr / trials.lr_ceiling:.3g} times 2 / curvature = {trials.lr_ceiling:.3g} "
+                ratio / self.beyond,
+                f"lr {training.lr:g} is {ratio:.3g} times 2 / curvature = {trials.lr_ceiling:.3g} "
                 f"at the first weights (limit {self.beyond:g})",
             )
         own = [p.loss for p in trials.sweep if p.lr == training.lr]

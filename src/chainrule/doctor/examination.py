@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.doctor.judge import judge
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.standing import standing_of
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled, training_facts
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Task, Trials, curvatures, gains, practitioners_checks, standing_facts
+from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description

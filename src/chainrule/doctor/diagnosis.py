@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.judge import judge
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Loss, Task, Trials, curvatures, practitioners_checks, redraws
+from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.nn import Module
 from chainrule.optim import Adam, Optimizer, describe
@@ -110,9 +110,11 @@ def _record(task: Task, training: TrainingFacts, loss: str, budget: float) -> Ru
         rows=len(task.x), initial_loss=look.trace.loss, expected_loss=target.baseline if target else None
     )
     if observer.trainable and budget > 0:
+        began = time.perf_counter()
         trials = _trials(task, target, look.trace.loss, budget)
         trials = redraws(observer, x, y, trials, 0.15 * budget)
-        bent = curvatures(task, x[:CURVED], y[:CURVED], CURVED_ITERATIONS)
+        left = budget - (time.perf_counter() - began)
+        bent = curvatures(task, x[:CURVED], y[:CURVED], CURVED_ITERATIONS) if left > 0.1 * budget else None
         if bent is not None and bent.highest > 0:
             trials = replace(trials, lr_ceiling=2 / bent.highest)
     return RunRecord(facts=replace(facts, trials=trials)).with_measurements(measured)
