@@ -15,9 +15,11 @@ from chainrule import nn, optim
 from chainrule.doctor import examine, judge, record_of
 from chainrule.doctor.report import Report
 from chainrule.doctor.trial.observe import Observer
-from chainrule.errors import ArgumentError, CheckpointError
+from chainrule.doctor.trial.practice import redraws
+from chainrule.errors import ArgumentError, ChainruleWarning, CheckpointError
 from chainrule.ops import LOSSES
 from chainrule.record import Quantity, Record, measurements_of, read_record, write_record
+from chainrule.record.facts import TrialFacts
 
 spec = importlib.util.spec_from_file_location("faulty", Path(__file__).with_name("faulty.py"))
 assert spec is not None and spec.loader is not None
@@ -199,10 +201,12 @@ def test_faults_are_found_before_training(name, expected):
 
 def test_a_narrow_deep_relu_network_is_given_its_chance_of_being_born_dead():
     x, y = faulty.generated("circles", 0)
-    net = faulty.mlp(2, *[3] * 14, 2, init=nn.KaimingUniform())()
-    report = cr.diagnose(net, (x, y), loss="cross_entropy", budget=4.0)
-    trials = report.record.facts.trials
-    assert trials is not None and trials.draws > 5 and trials.probability["dead layer"] > 0.2
+    x, y = x[:64], y[:64]
+    observer = Observer(faulty.mlp(2, *[3] * 14, 2)(), LOSSES["cross_entropy"], x, y)
+    found = redraws(observer, x, y, TrialFacts(), budget=60)
+    assert found.draws == 20 and found.probability["dead layer"] > 0.2
+    wide = Observer(faulty.mlp(2, 32, 32, 2)(), LOSSES["cross_entropy"], x, y)
+    assert sum(redraws(wide, x, y, TrialFacts(), budget=60).probability.values()) == 0
 
 
 def test_a_healthy_network_passes_before_training():
@@ -216,7 +220,8 @@ def test_a_healthy_network_passes_before_training():
 def test_cross_entropy_over_one_column_is_proved():
     x, _ = batch()
     net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1))
-    report = cr.diagnose(net, (x, np.zeros(16, np.int64)), loss="cross_entropy", budget=0)
+    with pytest.warns(ChainruleWarning, match="one class only"):
+        report = cr.diagnose(net, (x, np.zeros(16, np.int64)), loss="cross_entropy", budget=0)
     assert "CR403" in [f.code for f in report.flags]
 
 

@@ -78,7 +78,7 @@ def test_the_page_is_well_formed_escaped_and_loads_nothing(tmp_path):
     start = body.index("<meta http-equiv")
     body = body[:start] + body[body.index(">", start) + 1 :]
     ElementTree.fromstring(body)
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
 
 
 def test_rules_are_selected_ignored_and_given_limits(tmp_path):

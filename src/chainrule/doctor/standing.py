@@ -30,8 +30,8 @@ THROUGH = 1e-3
 """Share of the last layer's error at the first, and of the rows' spread at the outputs, that gets through."""
 
 NEGATIVE = 0.5
-"""Share of the largest curvature from which a negative one makes a saddle: at the saddle of a product, such as that of two
-layers of small weights, both are of one size; smaller ones are usual at minima of few rows."""
+"""Share of the largest curvature from which a negative one makes a saddle: at the saddle of a product, such as that of
+two layers of small weights, both are of one size; smaller ones are usual at minima of few rows."""
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,30 @@ def _near(report: Report) -> Iterator[str]:
 
 
 def _river(record: RunRecord) -> Iterator[str]:
-    """The error on its way back: from the loss on the right to the inputs on the left, its width in powers of ten."""
-    layers = [x for x in record.layers if record.last(x.name, Quantity.ERROR)]
+    """The error on its way back, at the first step that was measured and at the latest."""
+    steps = sorted(
+        {int(s) for (_, q), found in record.measurements.items() if q == Quantity.ERROR for s in found.steps}
+    )
+    drawn = [(step, _river_at(record, step)) for step in dict.fromkeys([*steps[:1], *steps[-1:]])]
+    if any(picture for _, picture in drawn):
+        yield "<h2>The error on its way back</h2>"
+        yield (
+            '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in powers '
+            "of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>"
+        )
+    for step, picture in drawn:
+        if picture:
+            yield f'<p class="soft">{"At the first weights" if step == 0 else f"At step {step:,}"}:</p>{picture}'
+
+
+def _river_at(record: RunRecord, step: int) -> str:
+    """From the loss on the right to the inputs on the left, the width in powers of ten; "" for fewer than two layers."""
+    found = [(x, record.measured(x.name, Quantity.ERROR)) for x in record.layers]
+    pairs = [(x, float(e.values[e.steps == step][0])) for x, e in found if (e.steps == step).any()]
+    layers = [x for x, size in pairs if 0 < size < math.inf]
+    sizes = [math.log10(size) for _, size in pairs if 0 < size < math.inf]
     if len(layers) < 2:
-        return
-    sizes = [math.log10(record.last(x.name, Quantity.ERROR) or 1e-300) for x in layers]
+        return ""
     top, bottom = max(sizes), min(min(sizes), max(sizes) - 3)
     width, height, left = 900, 210, 20
     gap = (width - 2 * left) / (len(layers) - 1)
@@ -108,12 +127,7 @@ def _river(record: RunRecord) -> Iterator[str]:
             parts.append(f'<text x="{x:.1f}" y="175" text-anchor="{side}">{name}</text>')
             parts.append(f'<text class="faint" x="{x:.1f}" y="193" text-anchor="{side}">{10 ** sizes[i]:.1e}</text>')
     parts.append("</svg>")
-    yield "<h2>The error on its way back</h2>"
-    yield (
-        '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in powers '
-        "of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>"
-    )
-    yield "".join(parts)
+    return "".join(parts)
 
 
 def _curve(record: RunRecord) -> Iterator[str]:
