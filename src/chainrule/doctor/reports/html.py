@@ -92,8 +92,8 @@ def _river(record: RunRecord) -> Iterator[str]:
     if any(picture for _, picture in drawn):
         yield "<h2>The error on its way back</h2>"
         yield (
-            '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in powers '
-            "of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>"
+            '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in '
+            "powers of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>"
         )
     for step, picture in drawn:
         if picture:
@@ -101,7 +101,7 @@ def _river(record: RunRecord) -> Iterator[str]:
 
 
 def _river_at(record: RunRecord, step: int) -> str:
-    """From the loss on the right to the inputs on the left, the width in powers of ten; "" for fewer than two layers."""
+    """From the loss on the right to the inputs on the left, the width in powers of ten; "" for one layer."""
     found = [(x, record.measured(x.name, Quantity.ERROR)) for x in record.layers]
     pairs = [(x, float(e.values[e.steps == step][0])) for x, e in found if (e.steps == step).any()]
     layers = [x for x, size in pairs if 0 < size < math.inf]
