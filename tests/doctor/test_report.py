@@ -1,5 +1,6 @@
 """The report: causes with their symptoms, shares, and the forms in which people and programs read it."""
 
+import io
 import json
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -115,3 +116,19 @@ def test_a_setting_that_cannot_be_meant_is_named(tmp_path, text, message):
 def test_judging_needs_no_network_and_takes_milliseconds():
     assert judge(STACKED, Settings()).seconds < 0.2
     assert judge(example(measured=everywhere(dead=(0.0, 1.0)), loss=STUCK)).findings[0].name == "dead-layer"
+
+
+def test_the_terminal_shows_each_cause_with_its_first_remedy():
+    from rich.console import Console
+
+    from chainrule.doctor.reports.terminal import show
+
+    console = Console(width=100, record=True, file=io.StringIO())
+    report = judge(STACKED)
+    show(report, console)
+    shown = console.export_text()
+    assert all(f.code in shown and f.name in shown for f in report.flags)
+    assert report.standing.name in shown and "change: " in shown and "agreement" in shown
+    quiet = Console(width=100, record=True, file=io.StringIO())
+    show(judge(HEALTHY), quiet)
+    assert "rules looked" in quiet.export_text()
