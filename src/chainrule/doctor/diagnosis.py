@@ -25,7 +25,7 @@ from chainrule.training.head import loss_named
 from chainrule.training.source import source_of
 from chainrule.training.step import checked_options
 
-ROWS = 128
+ROWS = 64
 """Rows of the batch from which faults are predicted."""
 
 CURVED = 32
@@ -48,7 +48,7 @@ def diagnose(
     clip_norm: float | None = None,
     l2: float = 0.0,
     seed: int = 0,
-    budget: float = 1.2,
+    budget: float = 1.0,
     settings: Settings | None = None,
 ) -> Report:
     """Examine a network before any long run; it is left as it was.
@@ -112,7 +112,7 @@ def _record(task: Task, training: TrainingFacts, loss: str, budget: float) -> Ru
     if observer.trainable and budget > 0:
         began = time.perf_counter()
         trials = _trials(task, target, look.trace.loss, budget)
-        trials = redraws(observer, x, y, trials, 0.15 * budget)
+        trials = redraws(observer, x, y, trials, 0.25 * budget)
         left = budget - (time.perf_counter() - began)
         bent = curvatures(task, x[:CURVED], y[:CURVED], CURVED_ITERATIONS) if left > 0.1 * budget else None
         if bent is not None and bent.highest > 0:
@@ -124,6 +124,6 @@ def _trials(task: Task, target: TargetFacts | None, initial: float, budget: floa
     """The practitioner's checks; where the step itself is refused, what was known before them."""
     expected = target.baseline if target else None
     try:
-        return practitioners_checks(Trials(task), initial, expected, 0.75 * budget)
+        return practitioners_checks(Trials(task), initial, expected, 0.6 * budget)
     except ChainruleError:
         return TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)

@@ -258,8 +258,6 @@ class TrialFacts:
     """Share of the draws with a fault: "dead layer", "vanishing", "exploding", "not finite", "zero error"."""
     lr_ceiling: float | None = None
     """Learning rate above which plain gradient descent diverges along the sharpest direction: 2 / curvature."""
-    proved_zero: str | None = None
-    """The derivation, if the error is identically 0."""
     seconds: float = 0.0
 
 

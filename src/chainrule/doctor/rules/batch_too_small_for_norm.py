@@ -26,7 +26,7 @@ class BatchTooSmallForNorm(Rule):
     source = "Ioffe & Szegedy 2015; Wu & He 2018: Group Normalization, figure 1"
     proof = True
     content = 2.0
-    explains = ("oscillating-loss", "stalled-loss", "not-finite", "zero-gradient")
+    explains = ("oscillating-loss", "stalled-loss", "overfit-fails", "not-finite", "zero-gradient")
     healthy = (HEALTHY, example(layers=(*LAYERS, LayerFacts(name="5", kind="BatchNorm1d"))))
     sick = (
         example(layers=(*LAYERS, LayerFacts(name="5", kind="BatchNorm1d")), training=replace(TRAINING, batch_size=2)),

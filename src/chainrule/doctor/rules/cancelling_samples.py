@@ -39,7 +39,10 @@ class CancellingSamples(Rule):
         ),
     )
     source = "gradient = activation x error x agreement; noise floor 1 / sqrt(rows)"
-    explains = ("stalled-loss",)
+    explains = (
+        "stalled-loss",
+        "overfit-fails",
+    )
     content = 0.2
     unfinished = True
     healthy = (HEALTHY, CONVERGED, example(measured=everywhere(agreement=(0.2, 0.001)), standing=DONE, loss=STUCK))

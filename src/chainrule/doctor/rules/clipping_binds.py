@@ -23,7 +23,7 @@ class ClippingBinds(Rule):
         Remedy("scale-learning-rate", "Or raise the learning rate by as much.", {"factor": 10.0}),
     )
     source = "Pascanu, Mikolov & Bengio 2013: the threshold should be near the average norm"
-    explains = ("update-too-small", "learning-rate-too-low", "too-few-steps", "stalled-loss")
+    explains = ("update-too-small", "learning-rate-too-low", "too-few-steps", "stalled-loss", "overfit-fails")
     healthy = (HEALTHY, example(training=replace(TRAINING, clip_norm=1.0), standing=MOVING))
     sick = (example(training=replace(TRAINING, optimizer="SGD", clip_norm=1e-3), standing=MOVING, loss=STUCK),)
 

@@ -22,7 +22,7 @@ class ConstantColumns(Rule):
         Remedy("drop-columns", "Check how the inputs are made: nearly nothing varies in them.", {"which": "constant"}),
     )
     source = "TheDeepChecker's check of constant features; the limit is this project's"
-    explains = ("stalled-loss", "cancelling-samples", "nothing-to-learn")
+    explains = ("stalled-loss", "overfit-fails", "cancelling-samples", "nothing-to-learn")
     healthy = (HEALTHY, example(data=replace(DATA, columns=replace(COLUMNS, constant=(0, 32, 39)))))
     sick = (example(data=replace(DATA, columns=replace(COLUMNS, constant=tuple(range(62)))), loss=STUCK),)
 

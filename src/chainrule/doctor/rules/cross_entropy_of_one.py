@@ -32,6 +32,7 @@ class CrossEntropyOfOne(Rule):
     explains = (
         "zero-gradient",
         "stalled-loss",
+        "overfit-fails",
         "softmax-twice",
         "nothing-to-learn",
         "predicted-fault",

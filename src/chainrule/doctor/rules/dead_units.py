@@ -32,6 +32,7 @@ class DeadUnits(Rule):
     explains = (
         "zero-gradient",
         "stalled-loss",
+        "overfit-fails",
         "vanishing-gradient",
         "tiny-activation",
         "cancelling-samples",

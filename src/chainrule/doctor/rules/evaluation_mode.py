@@ -23,7 +23,7 @@ class EvaluationMode(Rule):
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True
     content = 2.0
-    explains = ("overfitting", "diverging", "stalled-loss")
+    explains = ("overfitting", "diverging", "stalled-loss", "overfit-fails")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, evaluation_mode=True), loss=STUCK),)
 

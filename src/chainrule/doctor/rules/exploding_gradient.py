@@ -38,6 +38,7 @@ class ExplodingGradient(Rule):
         "learning-rate-too-high",
         "clipping-binds",
         "stalled-loss",
+        "overfit-fails",
         "initial-loss-high",
         "predicted-fault",
         "saturated",

@@ -41,6 +41,7 @@ class InputScaleLarge(Rule):
         "initial-loss-high",
         "learning-rate-too-low",
         "stalled-loss",
+        "overfit-fails",
         "update-too-small",
         "oscillating-loss",
         "input-uncentred",

@@ -32,6 +32,7 @@ class InputScaleSmall(Rule):
         "tiny-activation",
         "vanishing-gradient",
         "stalled-loss",
+        "overfit-fails",
         "learning-rate-too-low",
         "update-too-small",
         "small-initialisation",

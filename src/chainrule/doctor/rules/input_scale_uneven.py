@@ -40,6 +40,7 @@ class InputScaleUneven(Rule):
         "not-finite",
         "dead-units",
         "stalled-loss",
+        "overfit-fails",
         "oscillating-loss",
         "ill-conditioned-inputs",
     )

@@ -33,6 +33,7 @@ class InputUncentred(Rule):
         "learning-rate-too-high",
         "oscillating-loss",
         "stalled-loss",
+        "overfit-fails",
         "learning-rate-too-low",
         "cancelling-samples",
         "initial-loss-high",

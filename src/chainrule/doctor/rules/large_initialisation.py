@@ -38,6 +38,7 @@ class LargeInitialisation(Rule):
         "learning-rate-too-high",
         "oscillating-loss",
         "stalled-loss",
+        "overfit-fails",
         "predicted-fault",
         "vanishing-gradient",
         "too-few-steps",

@@ -33,6 +33,7 @@ class LearningRateTooHigh(Rule):
         "dead-layer",
         "saturated",
         "stalled-loss",
+        "overfit-fails",
         "exploding-gradient",
         "cancelling-samples",
         "clipping-binds",

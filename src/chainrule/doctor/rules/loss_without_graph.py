@@ -28,7 +28,7 @@ class LossWithoutGraph(Rule):
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True
     content = 2.0
-    explains = ("unreachable-parameters", "stalled-loss", "zero-gradient")
+    explains = ("unreachable-parameters", "stalled-loss", "overfit-fails", "zero-gradient")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, loss_without_graph=True), loss=STUCK),)
 

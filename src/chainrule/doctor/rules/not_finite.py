@@ -25,7 +25,7 @@ class NotFiniteValue(Rule):
         Remedy("fix-pairing", "Give log and division what they can take: use the loss on logits."),
     )
     source = "IEEE 754; the first operation is found by running the step again, node by node"
-    explains = ("diverging", "stalled-loss")
+    explains = ("diverging", "stalled-loss", "overfit-fails")
     proof = True
     content = 2.0
     healthy = (HEALTHY,)

@@ -27,7 +27,10 @@ class OscillatingLoss(Rule):
         Remedy("momentum", "Lower the momentum.", {"momentum": 0.5}),
     )
     source = "Goodfellow, Bengio & Courville 2016, section 8.2; the limit is this project's"
-    explains = ("stalled-loss",)
+    explains = (
+        "stalled-loss",
+        "overfit-fails",
+    )
     content = 0.7
     healthy = (HEALTHY, example(train={"loss": series([2.3, 1.0, 0.9, 0.7, 0.72, 0.6, 0.61, 0.55, 0.5, 0.5])}))
     sick = (example(loss=STUCK, train={"loss": series([2.3, 1.2, 2.2, 1.1, 2.3, 1.0, 2.2, 1.3, 2.1, 1.0, 2.2, 1.2])}),)

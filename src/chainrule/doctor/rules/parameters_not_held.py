@@ -20,7 +20,7 @@ class ParametersNotHeld(Rule):
     source = "PyTorch's documentation of torch.optim"
     proof = True
     content = 2.0
-    explains = ("frozen-parameters", "stalled-loss")
+    explains = ("frozen-parameters", "stalled-loss", "overfit-fails")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, not_held=("2.weight",)), loss=STUCK),)
 

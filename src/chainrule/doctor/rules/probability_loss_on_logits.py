@@ -34,6 +34,7 @@ class ProbabilityLossOnLogits(Rule):
         "not-finite",
         "diverging",
         "stalled-loss",
+        "overfit-fails",
         "vanishing-gradient",
         "dead-layer",
         "dead-units",

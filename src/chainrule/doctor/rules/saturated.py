@@ -31,6 +31,7 @@ class Saturated(Rule):
     explains = (
         "vanishing-gradient",
         "stalled-loss",
+        "overfit-fails",
         "learning-rate-too-low",
         "cancelling-samples",
         "update-too-small",

@@ -23,7 +23,10 @@ class ScalerSkips(Rule):
     source = "Micikevicius et al. 2018: Mixed Precision Training"
     proof = True
     content = 2.0
-    explains = ("stalled-loss",)
+    explains = (
+        "stalled-loss",
+        "overfit-fails",
+    )
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, scaler_skipped=45), loss=STUCK),)
 

@@ -28,7 +28,7 @@ class ScheduleEnded(Rule):
         Remedy("train-longer", "Check whether a schedule by epochs is stepped at every update."),
     )
     source = "the definition of the update; the limit is this project's"
-    explains = ("stalled-loss", "learning-rate-too-low", "update-too-small", "too-few-steps")
+    explains = ("stalled-loss", "overfit-fails", "learning-rate-too-low", "update-too-small", "too-few-steps")
     unfinished = True
     healthy = (HEALTHY, example(learning_rate=series(np.geomspace(1e-3, 1e-5, 400))))
     sick = (example(learning_rate=series([1e-3] * 40 + [0.0] * 360), loss=STUCK),)

@@ -25,7 +25,7 @@ class ScheduleOrder(Rule):
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True
     content = 2.0
-    explains = ("schedule-near-zero", "stalled-loss", "learning-rate-too-low")
+    explains = ("schedule-near-zero", "stalled-loss", "overfit-fails", "learning-rate-too-low")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, schedule_by_step=True), loss=STUCK),)
 

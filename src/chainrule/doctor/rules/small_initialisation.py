@@ -33,6 +33,7 @@ class SmallInitialisation(Rule):
         "vanishing-gradient",
         "tiny-activation",
         "stalled-loss",
+        "overfit-fails",
         "dead-units",
         "dead-layer",
         "cancelling-samples",

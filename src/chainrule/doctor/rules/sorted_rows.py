@@ -26,6 +26,7 @@ class SortedRows(Rule):
     explains = (
         "oscillating-loss",
         "stalled-loss",
+        "overfit-fails",
         "learning-rate-too-high",
         "diverging",
         "dead-units",

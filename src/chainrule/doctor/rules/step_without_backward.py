@@ -20,7 +20,7 @@ class StepWithoutBackward(Rule):
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True
     content = 2.0
-    explains = ("stalled-loss", "zero-gradient")
+    explains = ("stalled-loss", "overfit-fails", "zero-gradient")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, step_without_backward=True), loss=STUCK),)
 

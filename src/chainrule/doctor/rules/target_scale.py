@@ -33,6 +33,7 @@ class TargetScale(Rule):
         "not-finite",
         "update-too-small",
         "stalled-loss",
+        "overfit-fails",
         "oscillating-loss",
         "too-few-steps",
         "clipping-binds",

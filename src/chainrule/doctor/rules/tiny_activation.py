@@ -24,7 +24,7 @@ class TinyActivation(Rule):
         Remedy("insert-normalisation", "Put nn.BatchNorm1d in front of the layer.", {"at": "hidden"}),
     )
     source = "the factor itself: rms(a) of the layer beside that of the inputs"
-    explains = ("stalled-loss", "learning-rate-too-low", "cancelling-samples", "update-too-small")
+    explains = ("stalled-loss", "overfit-fails", "learning-rate-too-low", "cancelling-samples", "update-too-small")
     healthy = (HEALTHY, example(measured={"2": {Quantity.ACTIVATION: (0.05, 0.3)}}))
     sick = (example(measured={"2": {Quantity.ACTIVATION: (1e-4, 1e-4)}}, loss=STUCK),)
 

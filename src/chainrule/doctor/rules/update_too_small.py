@@ -28,7 +28,10 @@ class UpdateTooSmall(Rule):
         ),
     )
     source = "TheDeepChecker: log10 of update over weight in [-4, -1]; the limit here is below it"
-    explains = ("stalled-loss",)
+    explains = (
+        "stalled-loss",
+        "overfit-fails",
+    )
     unfinished = True
     healthy = (HEALTHY, example(measured=everywhere(update=(1e-4, 1e-4))))
     sick = (example(measured=everywhere(update=(1e-8, 1e-8)), loss=STUCK),)

@@ -30,6 +30,7 @@ class VanishingGradient(Rule):
     source = "Hochreiter 1991; Bengio, Simard & Frasconi 1994; Glorot & Bengio 2010"
     explains = (
         "stalled-loss",
+        "overfit-fails",
         "learning-rate-too-low",
         "tiny-activation",
         "cancelling-samples",

@@ -30,7 +30,7 @@ class ZeroGradient(Rule):
         ),
     )
     source = "16 of 96 re-run faulty programs have it from step 0"
-    explains = ("stalled-loss", "learning-rate-too-low", "update-too-small")
+    explains = ("stalled-loss", "overfit-fails", "learning-rate-too-low", "update-too-small")
     healthy = (HEALTHY, CONVERGED)
     sick = (example(standing=replace(MOVING, gradient_norm=0.0, gradient_noise=0.0, zero_gradient=True), loss=STUCK),)
     unfinished = True

@@ -20,7 +20,7 @@ class ZeroedBeforeStep(Rule):
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True
     content = 2.0
-    explains = ("stalled-loss", "update-too-small", "zero-gradient")
+    explains = ("stalled-loss", "overfit-fails", "update-too-small", "zero-gradient")
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
     sick = (example(loop=LoopFacts(steps=50, zeroed_before_step=True), loss=STUCK),)
 
