@@ -8,6 +8,8 @@ import chainrule as cr
 NAMES = [
     "Callback",
     "EarlyStopping",
+    "Explanation",
+    "Flow",
     "Run",
     "Tensor",
     "activations",
@@ -21,7 +23,9 @@ NAMES = [
     "data",
     "diagnose",
     "elementwise",
+    "explain",
     "fit",
+    "flow",
     "grad",
     "gradients",
     "hessian",

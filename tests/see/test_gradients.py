@@ -71,6 +71,15 @@ def test_what_each_sample_contributes_adds_up():
         np.testing.assert_allclose(parts[name].sum(axis=0), array, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
+def test_all_names_pre_activations_and_activations_as_a_derivation_does():
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).to("float64")
+    _, found = cr.gradients(net, "cross_entropy", X, TRUTHS["cross_entropy"], wrt="all")
+    assert list(found) == ["0.weight", "0.bias", "2.weight", "2.bias", "x", "z1", "a1", "z2", "a2"]
+    a1 = np.tanh(X @ net.state_dict()["0.weight"].T + net.state_dict()["0.bias"])
+    np.testing.assert_allclose(found["a1"] * (1 - a1**2), found["z1"], rtol=1e-12)
+    np.testing.assert_allclose(found["z2"].T @ a1, found["2.weight"], rtol=1e-12)
+
+
 def test_the_lectures_weight_update_is_one_line():
     net = nn.Linear(4, 3).to("float64").initialise(0)
     before, gradients = cr.gradients(net, "mse", X, TRUTHS["mse"])
@@ -122,7 +131,7 @@ def test_whole_numbers_as_inputs_have_gradients_too():
     [
         (lambda net: cr.gradients(net, "cross_entropi", X, TRUTHS["cross_entropy"]), "did you mean 'cross_entropy'"),
         (lambda net: cr.gradients("mse", net, X, TRUTHS["mse"]), "takes a chainrule.nn.Module first, got str"),
-        (lambda net: cr.gradients(net, "mse", X, TRUTHS["mse"], wrt="weights"), "wrt is 'parameters' or 'inputs'"),
+        (lambda net: cr.gradients(net, "mse", X, TRUTHS["mse"], wrt="weights"), "'inputs' or 'all'"),
         (lambda net: cr.gradients(net, "mse", X[:, :3], TRUTHS["mse"]), "layer '0'"),
         (lambda net: cr.gradients(net, "mse", X, TRUTHS["mse"][:, :1]), "same shape"),
         (lambda net: cr.gradients(net, "cross_entropy", X, TRUTHS["cross_entropy"] + 5), "outside the 3 classes"),

@@ -11,6 +11,7 @@ from chainrule.kernel.check import check
 from chainrule.lowering.builder import Builder
 from chainrule.lowering.fusion import fused
 from chainrule.lowering.memory import planned
+from chainrule.lowering.narrow import turned
 from chainrule.lowering.overlaps import windows_add
 from chainrule.lowering.positions import concat, gather, scatter_add, sort
 from chainrule.lowering.products import matmul
@@ -31,6 +32,7 @@ def lower(graph: Graph) -> Program:
     outputs = tuple(builder.output(y) for y in graph.outputs)
     made = Program(tuple(builder.values.buffers), tuple(builder.statements), tuple(builder.inputs), outputs)
     made = check(fused(check(made, "lowering")), "fusion")
+    made = check(turned(made), "turning")
     return planned(check(scheduled(made), "scheduling"))
 
 

@@ -81,12 +81,13 @@ class TrainingState:
         self._seen, self._kept = -1, False
         self.bind()
         self.counter = np.zeros((), np.int64)
+        self._made = memoryview(self.counter)
         self.tensors = tensors_of(net)
 
     @property
     def step(self) -> int:
         """Updates made. The update itself counts them, so that weights and count never part."""
-        return int(self.counter)
+        return self._made[()]
 
     @step.setter
     def step(self, made: int) -> None:
@@ -115,6 +116,8 @@ class TrainingState:
     def begin(self) -> None:
         """Hold the state for one trainer until ``end``; BusyError for a second one."""
         hold(self.tensors)
+        if self._seen == moved[0]:
+            return
         try:
             self.bind()
         except BaseException:
@@ -124,7 +127,8 @@ class TrainingState:
     def end(self) -> None:
         """Let go of the state."""
         release(self.tensors)
-        self.keep()
+        if not self._kept:
+            self.keep()
 
     @contextmanager
     def training(self) -> Iterator[None]:

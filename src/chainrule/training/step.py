@@ -224,6 +224,7 @@ class TrainingStep:
         self._seen, self._mode = -1, 0
         self.traces: dict[Any, Traced] = {}
         self.running: dict[Any, _Running] = {}
+        self._last: _Running | None = None
 
     def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole") -> Traced:
         """Forward and backward pass for one set of batch shapes."""
@@ -251,19 +252,24 @@ class TrainingStep:
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
         first_row: rows of the update that came before this batch; random numbers are counted by row.
         """
-        running = self.running.get((part, self.mode(), *[(a.shape, a.dtype) for a in batch])) or self._run_batches(
-            batch, part
-        )
-        for name, array in zip(running.batch, batch, strict=True):
-            running.bound.point(name, array if array.flags.c_contiguous else np.ascontiguousarray(array))
+        running, t = self.once(batch, lr, share, part, first_row)
+        return StepResult(running.losses[t], running.norms[t])
+
+    def once(
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
+    ) -> tuple[_Running, int]:
+        """The same; (what ran, the entry of its tables that tells what the step found)."""
+        running = self._last
+        if running is None or not running.takes(batch, part, self.mode()):
+            place = (part, self.mode(), *[(a.shape, a.dtype) for a in batch])
+            running = self._last = self.running.get(place) or self._run_batches(place, batch)
+            running.point(batch)
         if part != "whole":
             running.memory["share"][...] = share
         t = running.ready(self.state, lr, self.seed, first_row)
-        if running.run(1) == 0:
+        if running.run(1) == 0 or not (running.updates or math.isfinite(running.losses[t])):
             raise self._explained(running.traced, batch, running, t)
-        if not running.updates and not math.isfinite(running.losses[t]):
-            raise self._explained(running.traced, batch, running, t)
-        return StepResult(running.losses[t].item(), running.norms[t].item())
+        return running, t
 
     def many(
         self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float]
@@ -277,8 +283,7 @@ class TrainingStep:
         place = ("rows", self.mode(), size, *((a.shape, a.dtype) for a in rows))
         rows = tuple(map(np.ascontiguousarray, rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
-        for name, array in zip(running.batch, rows, strict=True):
-            running.bound.point(name, array)
+        running.point(rows)
         order = np.ascontiguousarray(order, np.int64)
         made: list[np.ndarray] = []
         for first in range(0, len(order), AHEAD):
@@ -293,7 +298,8 @@ class TrainingStep:
                 return np.concatenate(made), error
         return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
 
-    def _run_batches(self, batch: tuple[np.ndarray, ...], part: str) -> _Running:
+    def _run_batches(self, place: Any, batch: tuple[np.ndarray, ...]) -> _Running:
+        part = place[0]
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
         kind = {"whole": "whole", "first": "first"}.get(part, "further")
         traced = self.trace(specs, kind)
@@ -301,8 +307,8 @@ class TrainingStep:
         parts = parts_of_step(traced, self.state, self.options, updates)
         ahead = AHEAD if part == "whole" else 1
         own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
-        running = _Running(traced, parts, self.state, self.backend, own, ahead, updates)
-        self.running[(part, self.mode(), *[(a.shape, a.dtype) for a in batch])] = running
+        running = _Running(place, traced, parts, self.state, self.backend, own, ahead, updates)
+        self.running[place] = running
         return running
 
     def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
@@ -314,7 +320,9 @@ class TrainingStep:
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
         parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
         own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
-        self.running[place] = running = _Running(traced, parts, self.state, self.backend, own, AHEAD, True, size)
+        self.running[place] = running = _Running(
+            place, traced, parts, self.state, self.backend, own, AHEAD, True, size
+        )
         return running
 
     def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
@@ -327,13 +335,13 @@ class TrainingStep:
         inputs = [memory[x.name] for x in own] + [x.value("a step") for x in traced.captured]
         running.forget()
         loss, norm = running.losses[t], running.norms[t]
-        if running.updates and np.isfinite(loss) and np.isfinite(norm):
+        if running.updates and math.isfinite(loss) and math.isfinite(norm):
             return NonFiniteError(
                 f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
                 f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
                 "were left as they were: lower the learning rate"
             )
-        what = "gradient" if np.isfinite(loss) else "loss"
+        what = "gradient" if math.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
 
 
@@ -341,9 +349,10 @@ class _Running:
     """A step joined to the memory of its state, with the tables that it walks."""
 
     def __init__(
-        self, traced: Traced, parts: Parts, state: TrainingState, backend: str, own: dict[str, np.ndarray], ahead: int,
-        updates: bool, batch_size: int = 0,
+        self, place: Any, traced: Traced, parts: Parts, state: TrainingState, backend: str, own: dict[str, np.ndarray],
+        ahead: int, updates: bool, batch_size: int = 0,
     ) -> None:  # fmt: skip
+        self.part, self.mode = place[:2]
         self.traced, self.updates, self.ahead = traced, updates, ahead
         self.memory = {**own, "gradient": state.gradient, "parameters": state.theta, **state.moments}
         self.memory |= {f"gradient.{n}": v for n, v in zip(state.names, state.views(state.gradient), strict=True)}
@@ -352,14 +361,42 @@ class _Running:
         self.memory |= {"share": np.zeros((), state.dtype), "updates": state.counter}
         self.names = scalar_names(state.optimizer)
         self.tables = {n: np.zeros(ahead, state.dtype) for n in ("loss", *((*self.names, "norm") if updates else ()))}
-        self.losses = self.tables["loss"]
-        self.norms = self.tables.get("norm", np.full(ahead, np.nan, state.dtype))
-        self.batch = tuple(own)
+        # Entries of a memoryview are Python's floats, at a tenth of the price of an array's.
+        self.losses = memoryview(self.tables["loss"])
+        self.norms = memoryview(self.tables.get("norm", np.full(ahead, np.nan, state.dtype)))
+        self.batch = tuple((name, a.shape, a.dtype) for name, a in own.items())
+        self.held: list[np.ndarray | None] = list(own.values())
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
         if batch_size:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
         self.bound = link(parts, backend).bind(self.memory, self.tables)
         self.forget()
+
+    def takes(self, batch: tuple[np.ndarray, ...], part: str, mode: int) -> bool:
+        """Whether this is made for such a batch; if so, the next step reads it."""
+        if part != self.part or mode != self.mode or len(batch) != len(self.batch):
+            return False
+        i = 0
+        for _, shape, dtype in self.batch:  # plain, as this is a good part of what a call of a small step costs
+            array = batch[i]
+            if array.shape != shape:
+                return False
+            if array is not self.held[i]:
+                if array.dtype is not dtype:  # one that is equal and not the same goes the long way, which does no harm
+                    return False
+                self._point(i, array)
+            i += 1
+        return True
+
+    def point(self, batch: tuple[np.ndarray, ...]) -> None:
+        """The next step reads these arrays."""
+        for i, array in enumerate(batch):
+            self._point(i, array)
+
+    def _point(self, i: int, array: np.ndarray) -> None:
+        contiguous = array.flags.c_contiguous
+        self.bound.point(self.batch[i][0], array if contiguous else np.ascontiguousarray(array))
+        self.held[i] = array if contiguous else None
 
     def run(self, steps: int) -> int:
         """Run ``steps`` times; how many were whole."""
@@ -413,11 +450,15 @@ class CompiledStep:
 
     def __call__(self, *batch: Any) -> float:
         """One update; the loss of the batch before it."""
-        arrays = tuple(map(self._array, batch))
+        for given in batch:
+            if type(given) is not np.ndarray or (given.dtype is not self.dtype and given.dtype is not INT64):
+                batch = tuple(map(self._array, batch))
+                break
         state = self.inner.state
         state.begin()
         try:
-            return self.inner(arrays, state.optimizer.lr).loss
+            running, t = self.inner.once(batch, state.optimizer.lr)
+            return running.losses[t]
         finally:
             state.end()
 
@@ -449,8 +490,6 @@ class CompiledStep:
         return next(reversed(self.inner.traces.values())).graph
 
     def _array(self, given: Any) -> np.ndarray:
-        if type(given) is np.ndarray and (given.dtype is self.dtype or given.dtype is INT64):
-            return given
         array = given.value("a step") if isinstance(given, Tensor) else as_array(given)
         return array.astype(self.inner.state.dtype, copy=False) if array.dtype.kind == "f" else array
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chainrule.backends.native.address import address
 from chainrule.backends.native.build import gemm_function, load
 from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
@@ -120,9 +121,9 @@ class NativeBound:
         if self.held.get(name) is array:
             return
         self.held[name] = array
-        address = array.__array_interface__["data"][0]
+        at = address(array)
         for slot in self.linked.slots[name]:
-            self.slots[slot] = self.first[slot] = address
+            self.slots[slot] = self.first[slot] = at
 
     def rewind(self) -> None:
         """The next step is the tables' first."""

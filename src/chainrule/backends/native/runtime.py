@@ -44,9 +44,9 @@ class Binding:
         """
         if self.table.shared and not _pool.ready:
             start_threads()
-        self.call[7] = steps
-        status = self.native.run(self.call)
-        return status, self.call[8]
+        call = self.call
+        call[7] = steps
+        return self.native.run(call), call[8]
 
     def stop(self) -> None:
         """End the run before its next step, from another thread; stays until `resume`."""

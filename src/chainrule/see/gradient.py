@@ -46,7 +46,9 @@ def gradients(
 ) -> tuple[float, Gradients]:
     """(loss, {name: its gradient}) of ``loss(net(x), y)``, in the mode that the network is in.
 
-    wrt:        "parameters": every trainable parameter under its ``state_dict`` name; "inputs": also ``x``.
+    wrt:        "parameters": every trainable parameter under its ``state_dict`` name; "inputs": also ``x``; "all": also
+                the pre-activations and activations of every layer with parameters, "z1" and "a1", as a derivation
+                names them, rows first.
     per_sample: each array gets a leading axis of rows, whose entries add up to the gradient: what each sample
                 contributes to it (``x`` has that axis already). The loss must be a mean over rows, and no layer may
                 mix rows.
@@ -55,8 +57,10 @@ def gradients(
     """
     function = _function(loss)
     _require_module(net, "gradients")
-    if wrt not in ("parameters", "inputs"):
-        raise ArgumentError(f"wrt is 'parameters' or 'inputs', got {wrt!r}")
+    if wrt not in ("parameters", "inputs", "all"):
+        raise ArgumentError(f"wrt is 'parameters', 'inputs' or 'all', got {wrt!r}")
+    if wrt == "all":
+        return _all_gradients(net, function, x, y, per_sample)
     inputs, targets = _rows(net, x), _truth(y)
     if wrt == "inputs":
         inputs = inputs.astype(net.dtype, copy=False)  # only a number that can vary a little has a gradient
@@ -84,6 +88,19 @@ def gradients(
 
 TOLERANCE = 1e-4
 """Relative; far above the rounding of float32, far below what another reduction or a random mask changes."""
+
+
+def _all_gradients(
+    net: Module, loss: Callable[..., Tensor], x: Any, y: Any, per_sample: bool
+) -> tuple[float, Gradients]:
+    """Gradients by everything that a derivation names."""
+    value, found = gradients(net, loss, x, y, "inputs" if _rows(net, x).dtype.kind == "f" else "parameters", per_sample)
+    step = traced_step(net, loss, x, y, "gradients", None)
+    for number, layer in zip(step.numbers, step.layers, strict=True):
+        if f"z{number}" not in found:
+            found[f"z{number}"] = layer.delta / step.rows
+            found[f"a{number}"] = (layer.delta if layer.output_delta is None else layer.output_delta) / step.rows
+    return value, found
 
 
 def _by_row(rows: list[tuple[float, Gradients]], n: int, wrt: str) -> dict[str, np.ndarray]:
@@ -134,7 +151,7 @@ def _gradients(
                      for n, s, g in zip(labels, sources, pulled, strict=True))  # fmt: skip
         return [value, *(g for g in pulled if g is not None)]
 
-    with holding(key=key(0)):
+    with holding(key=key(0, 1)):  # as in the first step with seed 0
         traced = trace(passes, TensorSpec(x.shape, x.dtype), TensorSpec(y.shape, y.dtype), names=("x", "y"))
     graph = Graph(traced.graph.inputs, traced.graph.outputs[: len(traced.graph.outputs) - len(traced.targets)])
     value, *arrays = evaluator(graph)(x, y, *(p.value("gradients()") for p in traced.captured))
@@ -142,6 +159,18 @@ def _gradients(
     each = iter(arrays)
     gradients = {n: np.zeros(shapes[n].shape, shapes[n].dtype) if why else np.asarray(next(each)) for n, why in found}
     return float(value), Gradients(gradients, {n: why for n, why in found if why})
+
+
+def traced_step(net: Any, loss: str | Callable[..., Tensor], x: Any, y: Any, what: str, backend: str | None) -> Any:
+    """The pinned variant's trace of ``loss(net(x), y)``, of what people pass. what: the function that was called."""
+    from chainrule.see.pinned import pinned
+
+    _require_module(net, what)
+    inputs, targets = _rows(net, x), _truth(y)
+    targets = targets.astype(net.dtype, copy=False) if targets.dtype.kind == "f" else targets
+    if inputs.ndim == 0 or len(inputs) == 0:
+        raise ShapeError(f"{what} needs rows, got x of shape {list(inputs.shape)}")
+    return pinned(net, _function(loss), inputs, targets, backend)
 
 
 def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
