@@ -16,6 +16,7 @@ from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, DTypeError, GraphError, NonFiniteError, ShapeError, UnreachableWarning
 from chainrule.graph import (
     Graph,
+    Node,
     Tensor,
     Traced,
     as_array,
@@ -31,12 +32,13 @@ from chainrule.graph import (
 from chainrule.graph.trace import Trace
 from chainrule.nn import Module
 from chainrule.nn.module import remoded
-from chainrule.ops import add, gather, isfinite, key, logical_and, multiply
+from chainrule.ops import add, gather, isfinite, key, logical_and, multiply, subtract
 from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.optim.clipping import euclidean_norm
 from chainrule.spec import INT64, UINT32, TensorSpec
 from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
+from chainrule.training.probes import Measured, Probes, probes_of, sums_of_layers
 from chainrule.training.state import TrainingState
 
 StepFunction = Callable[..., Tensor]
@@ -52,9 +54,12 @@ class StepOptions:
 
 
 def build_gradients(
-    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str
-) -> Traced:
+    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str,
+    measures: bool = False,
+) -> tuple[Traced, Probes | None]:  # fmt: skip
     """(batch, key, [share, [gradients so far]]) -> (loss, a gradient for each parameter), and the buffers it writes.
+
+    measures: with the sums of ``probes_of`` behind the gradients; then the probes tell what they mean.
 
     part: "whole" for an update from this batch alone. A "first" part of several has an input ``share``, its part of the
     rows, by which its gradients are multiplied; a "further" one adds them to those of the parts before it.
@@ -68,23 +73,32 @@ def build_gradients(
         names += [f"gradient.{n}" for n in state.names]
         inputs += [p.spec for p in state.parameters]
 
+    passed: dict[Node, tuple[list[Tensor | None], tuple]] | None = {} if measures else None
+    probed: list[Probes] = []
+
     def gradients(*given: Tensor) -> tuple[Tensor, ...]:
         batch, step_key, rest = given[: len(specs)], given[len(specs)], given[len(specs) + 1 :]
         tracing = cast(Trace, context.trace)
         weights = {n: tracing.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
         with holding(key=step_key):
-            loss = _scalar(function(*batch))
+            plain = _scalar(function(*batch))
         extra = penalty(weights, options.l1, options.l2)
-        loss = loss if extra is None else add(loss, extra)
-        pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()))
+        loss = plain if extra is None else add(plain, extra)
+        pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()), passed)
         found = [_reached(loss, n, w, g) for (n, w), g in zip(weights.items(), pulled, strict=True)]
         if part != "whole":
             found = [multiply(g, rest[0]) for g in found]
         if part == "further":
             found = [add(before, g) for before, g in zip(rest[1:], found, strict=True)]
-        return (loss, *found)
+        if passed is None:
+            return (loss, *found)
+        named = dict(zip(weights, found, strict=True))
+        made, sums = probes_of(state.net, plain, batch, weights, named, passed, (options.l1, options.l2))
+        probed.append(made)
+        return (loss, *found, *sums)
 
-    return trace(gradients, *inputs, names=names)
+    traced = trace(gradients, *inputs, names=names)
+    return traced, probed[0] if probed else None
 
 
 def batch_names(specs: Sized) -> list[str]:
@@ -127,10 +141,12 @@ def build_gate(state: TrainingState) -> Graph:
     return trace(gate, *specs, names=("loss", "gradient", *names)).graph
 
 
-def build_update(state: TrainingState, options: StepOptions, writes: tuple[TensorSpec, ...] = ()) -> Graph:
+def build_update(
+    state: TrainingState, options: StepOptions, writes: tuple[TensorSpec, ...] = (), measures: bool = False
+) -> Graph:
     """(parameters, gradient, moments, scalars, updates made, values) -> (parameters, moments, updates made, values).
 
-    Clip and update, over flat vectors. values: what the forward pass writes to buffers; with the update they become the
+    measures: gives by how much each parameter moved besides, last of all. Clip and update, over flat vectors. values: what the forward pass writes to buffers; with the update they become the
     network's own, or none of it does.
     """
     flat, scalar = TensorSpec(state.theta.shape, state.dtype), TensorSpec((), state.dtype)
@@ -141,8 +157,10 @@ def build_update(state: TrainingState, options: StepOptions, writes: tuple[Tenso
         numbers = dict(zip(scalars, rest[len(slots) :], strict=False))
         made, *values = rest[len(slots) + len(scalars) :]
         gradient, _ = options.clip.clipped(gradient)
+        before = theta
         theta, moments = state.optimizer.update(theta, gradient, moments, numbers)
-        return (theta, *(moments[s] for s in slots), add(made, 1), *values)
+        moved = (subtract(theta, before),) if measures else ()
+        return (theta, *(moments[s] for s in slots), add(made, 1), *values, *moved)
 
     names = ["parameters", "gradient", *slots, *scalars, "updates", *(f"value{i}" for i in range(len(writes)))]
     specs = [flat] * (2 + len(slots)) + [scalar] * len(scalars) + [TensorSpec((), INT64), *writes]
@@ -161,18 +179,22 @@ def build_rows(rows: tuple[TensorSpec, ...], batch_size: int) -> Graph:
     return trace(lambda *given: [gather(r, given[-1]) for r in given[:-1]], *rows, order, names=names).graph
 
 
-def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, updates: bool) -> Parts:
+def parts_of_step(
+    traced: Traced, state: TrainingState, options: StepOptions, updates: bool, probes: Probes | None = None
+) -> Parts:
     """Gradients; the gate; then, only if it is open, what the forward pass writes, and the update.
 
-    updates: whether this batch ends an update; the earlier ones of several only leave their gradients.
+    updates: whether this batch ends an update; the earlier ones of several only leave their gradients. probes: what the
+    graph measures besides; then the update is measured too.
     """
     named = captured_names(traced)
     inputs = [x.name for x in traced.graph.inputs[: -len(traced.captured) or None]] + list(named.values())
     targets = [named[id(x)] for x in traced.targets]
     gradients = [f"gradient.{n}" for n in state.names]
     staged = [f"new.{n}" for n in targets]
-    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *staged)),)
-    writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) :])
+    sums = () if probes is None else probes.tables
+    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *sums, *staged)),)
+    writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) + len(sums) :])
     if not updates:
         copied = tuple(map(placeholder, writes))
         return (*begin, Part(Graph(copied, copied), tuple(staged), tuple(targets))) if targets else begin
@@ -180,7 +202,19 @@ def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, up
     gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
     taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
     given = ("parameters", *slots, "updates", *targets)
-    return (*begin, gate, Stop("finite"), Part(build_update(state, options, writes), taken, given))
+    if probes is None:
+        return (*begin, gate, Stop("finite"), Part(build_update(state, options, writes), taken, given))
+    update = Part(build_update(state, options, writes, measures=True), taken, (*given, "moved"))
+    return (*begin, gate, Stop("finite"), update, moves(probes, state))
+
+
+def moves(probes: Probes, state: TrainingState) -> Part:
+    """By how much each parameter moved -> the squares of each layer's, added up."""
+    specs = {n: p.spec for n, p in zip(state.names, state.parameters, strict=True)}
+    names = [n for layer in probes.layers for n in layer.weights]
+    graph = trace(lambda *moved: sums_of_layers(probes, dict(zip(names, moved, strict=True))),
+                  *[specs[n] for n in names], names=names).graph  # fmt: skip
+    return Part(graph, tuple(f"moved.{n}" for n in names), probes.update_tables)
 
 
 def captured_names(traced: Traced) -> dict[int, str]:
@@ -223,17 +257,23 @@ class TrainingStep:
         """Each combination of the modules' modes that was met, numbered: a trace serves one of them."""
         self._seen, self._mode = -1, 0
         self.traces: dict[Any, Traced] = {}
+        self.probes: dict[Any, Probes] = {}
+        """What the traces measure that do so."""
+        self._sums: list[_Taken] = []
         self.running: dict[Any, _Running] = {}
         self._last: _Running | None = None
 
-    def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole") -> Traced:
-        """Forward and backward pass for one set of batch shapes."""
-        place = (specs, part, self.mode())
+    def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole", measures: bool = False) -> Traced:
+        """Forward and backward pass for one set of batch shapes; with probes, if it measures."""
+        place = (specs, part, self.mode(), measures)
         if place not in self.traces:
             with warnings.catch_warnings():
                 if self.traces:  # said once, with the first trace
                     warnings.simplefilter("ignore", UnreachableWarning)
-                self.traces[place] = build_gradients(self.function, self.state, specs, self.options, part)
+                traced, probes = build_gradients(self.function, self.state, specs, self.options, part, measures)
+            self.traces[place] = traced
+            if probes is not None:
+                self.probes[id(traced)] = probes
         return self.traces[place]
 
     def mode(self) -> int:
@@ -244,24 +284,27 @@ class TrainingStep:
         return self._mode
 
     def __call__(
-        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
-    ) -> StepResult:
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0,
+        measures: bool = False,
+    ) -> StepResult:  # fmt: skip
         """One batch.
 
         part: "whole" for an update from this batch alone; "first", "middle" and "last" for the parts of one update
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
         first_row: rows of the update that came before this batch; random numbers are counted by row.
+        measures: whether a "whole" one measures its layers, for ``take``.
         """
-        running, t = self.once(batch, lr, share, part, first_row)
+        running, t = self.once(batch, lr, share, part, first_row, measures)
         return StepResult(running.losses[t], running.norms[t])
 
     def once(
-        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
-    ) -> tuple[_Running, int]:
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0,
+        measures: bool = False,
+    ) -> tuple[_Running, int]:  # fmt: skip
         """The same; (what ran, the entry of its tables that tells what the step found)."""
         running = self._last
-        if running is None or not running.takes(batch, part, self.mode()):
-            place = (part, self.mode(), *[(a.shape, a.dtype) for a in batch])
+        if running is None or running.measures != measures or not running.takes(batch, part, self.mode()):
+            place = (part, self.mode(), measures, *[(a.shape, a.dtype) for a in batch])
             running = self._last = self.running.get(place) or self._run_batches(place, batch)
             running.point(batch)
         if part != "whole":
@@ -269,18 +312,31 @@ class TrainingStep:
         t = running.ready(self.state, lr, self.seed, first_row)
         if running.run(1) == 0 or not (running.updates or math.isfinite(running.losses[t])):
             raise self._explained(running.traced, batch, running, t)
+        if running.probes is not None:
+            self._sums.append(running.taken(self.state.step - 1, t, 1))
         return running, t
 
+    def take(self) -> list[Measured]:
+        """What the steps with probes measured since the last call."""
+        taken, self._sums = self._sums, []
+        found = []
+        for probes in {id(p): p for p, _, _ in taken}.values():  # a batch of another size has probes of its own
+            own = [(steps, sums) for p, steps, sums in taken if p is probes]
+            steps, sums = (np.concatenate(arrays, axis=-1) for arrays in zip(*own, strict=True))
+            found.append(Measured(steps, probes.quantities(sums)))
+        return found
+
     def many(
-        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float]
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool = False
     ) -> tuple[np.ndarray, NonFiniteError | None]:
         """Updates from batches of ``rows``, one after another in one call: (the loss of each that was made, error).
 
         order: int64 [updates, batch size], the rows of each batch. lrs: the learning rate of each update. The error
-        says why the batch after the last loss made no update; None if all were made.
+        says why the batch after the last loss made no update; None if all were made. measures: whether each measures
+        its layers, for ``take``.
         """
         size = order.shape[1]
-        place = ("rows", self.mode(), size, *((a.shape, a.dtype) for a in rows))
+        place = ("rows", self.mode(), measures, size, *((a.shape, a.dtype) for a in rows))
         rows = tuple(map(np.ascontiguousarray, rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
         running.point(rows)
@@ -292,6 +348,8 @@ class TrainingStep:
             running.tables["order"][:count] = order[first : first + count]
             done = running.run(count)
             made.append(running.tables["loss"][:done].copy())
+            if running.probes is not None and done:
+                self._sums.append(running.taken(self.state.step - done, 0, done))
             if done < count:
                 batch = tuple(a[order[first + done]] for a in rows)
                 error = self._explained(running.traced, batch, running, done)
@@ -299,28 +357,31 @@ class TrainingStep:
         return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
 
     def _run_batches(self, place: Any, batch: tuple[np.ndarray, ...]) -> _Running:
-        part = place[0]
+        part, _, measures = place[:3]
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
         kind = {"whole": "whole", "first": "first"}.get(part, "further")
-        traced = self.trace(specs, kind)
+        traced = self.trace(specs, kind, measures)
         updates = part in ("whole", "last")
-        parts = parts_of_step(traced, self.state, self.options, updates)
+        probes = self.probes.get(id(traced))
+        parts = parts_of_step(traced, self.state, self.options, updates, probes)
         ahead = AHEAD if part == "whole" else 1
         own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
-        running = _Running(place, traced, parts, self.state, self.backend, own, ahead, updates)
+        running = _Running(place, traced, parts, self.state, self.backend, own, ahead, updates, probes=probes)
         self.running[place] = running
         return running
 
     def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
         specs = tuple(TensorSpec((size, *a.shape[1:]), a.dtype) for a in rows)
-        traced = self.trace(specs)
+        traced = self.trace(specs, measures=place[2])
+        probes = self.probes.get(id(traced))
         whole = tuple(TensorSpec(a.shape, a.dtype) for a in rows)
         picked = build_rows(whole, size)
         names = batch_names(specs)
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
-        parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
+        parts = (gathering, *parts_of_step(traced, self.state, self.options, True, probes))
         own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
-        self.running[place] = running = _Running(place, traced, parts, self.state, self.backend, own, AHEAD, True, size)
+        running = _Running(place, traced, parts, self.state, self.backend, own, AHEAD, True, size, probes)
+        self.running[place] = running
         return running
 
     def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
@@ -343,14 +404,19 @@ class TrainingStep:
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
 
 
+_Taken = tuple[Probes, np.ndarray, np.ndarray]
+"""(what was measured, updates made before each step, sums [tables, steps])"""
+
+
 class _Running:
     """A step joined to the memory of its state, with the tables that it walks."""
 
     def __init__(
         self, place: Any, traced: Traced, parts: Parts, state: TrainingState, backend: str, own: dict[str, np.ndarray],
-        ahead: int, updates: bool, batch_size: int = 0,
+        ahead: int, updates: bool, batch_size: int = 0, probes: Probes | None = None,
     ) -> None:  # fmt: skip
-        self.part, self.mode = place[:2]
+        self.part, self.mode, self.measures = place[:3]
+        self.probes = probes
         self.traced, self.updates, self.ahead = traced, updates, ahead
         self.memory = {**own, "gradient": state.gradient, "parameters": state.theta, **state.moments}
         self.memory |= {f"gradient.{n}": v for n, v in zip(state.names, state.views(state.gradient), strict=True)}
@@ -365,6 +431,11 @@ class _Running:
         self.batch = tuple((name, a.shape, a.dtype) for name, a in own.items())
         self.held: list[np.ndarray | None] = list(own.values())
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
+        if probes is not None:
+            moved = np.zeros_like(state.theta)
+            self.memory |= {"moved": moved}
+            self.memory |= {f"moved.{n}": v for n, v in zip(state.names, state.views(moved), strict=True)}
+            self.tables |= {n: np.zeros(ahead) for n in (*probes.tables, *probes.update_tables)}
         if batch_size:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
         self.bound = link(parts, backend).bind(self.memory, self.tables)
@@ -401,6 +472,12 @@ class _Running:
         except BaseException:  # nobody knows how far the tables have been walked
             self.forget()
             raise
+
+    def taken(self, first: int, t: int, steps: int) -> _Taken:
+        """What the probes left in ``steps`` entries of the tables from ``t`` on; ``first``: updates made before them."""
+        assert self.probes is not None
+        names = (*self.probes.tables, *self.probes.update_tables)
+        return self.probes, np.arange(first, first + steps), np.array([self.tables[n][t : t + steps] for n in names])
 
     def forget(self) -> None:
         """What stands in the tables holds no more."""
