@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -68,6 +69,8 @@ class ProbedLayer:
     """Numbers behind each mean."""
     above: str = ""
     """The layer that it feeds."""
+    moving: tuple[str, ...] = ("weight", "gradient", "update", "zero gradient")
+    """The sums that the update gives."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +79,44 @@ class Probes:
 
     layers: tuple[ProbedLayer, ...]
     names: tuple[tuple[str, str], ...]
-    """(layer, sum)"""
+    """(layer, sum) of those that the forward and the backward pass give."""
+    decay: tuple[float, float] = (0.0, 0.0)
 
-    @property
+    @cached_property
+    def moving(self) -> tuple[tuple[str, str], ...]:
+        """(layer, sum) of those that the update gives, in the order of ``sums_of_update``."""
+        return tuple((layer.name, name) for layer in self.layers for name in layer.moving)
+
+    @cached_property
     def tables(self) -> tuple[str, ...]:
-        """What the sums are called in the memory of a step."""
-        return tuple(f"probe {i} {layer} {name}" for i, (layer, name) in enumerate(self.names))
+        """What the sums of the passes are called in the memory of a step."""
+        return tuple(f"probe {layer} {name}" for layer, name in self.names)
 
-    @property
+    @cached_property
     def update_tables(self) -> tuple[str, ...]:
-        """The same for the squares of each layer's update."""
-        return tuple(f"probe {layer.name} update" for layer in self.layers)
+        """The same for those of the update."""
+        return tuple(f"probe {layer} {name}" for layer, name in self.moving)
+
+    def sums_of_update(
+        self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], moved: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The sums over weights, their gradients and by how much they moved. By name of the parameter, [rows, columns]."""
+        made = {}
+        for layer in self.layers:
+            for n in layer.weights:
+                w, g = weights[n], gradients[n]
+                of = {"weight": _squares(w), "gradient": _squares(g), "update": _squares(moved[n])}
+                of["zero gradient"] = _counted(equal(g, 0.0))
+                if "product" in layer.moving:
+                    of["product"] = _squares(_without_penalty(g, w, self.decay))
+                for name, x in of.items():
+                    made[layer.name, name] = x if (layer.name, name) not in made else made[layer.name, name] + x
+        return tuple(made[place] for place in self.moving)
 
     def quantities(self, sums: np.ndarray) -> Columns:
-        """Every quantity that applies. sums: float64 [tables, steps], those of the updates last."""
-        count = len(self.names)
-        updates = {layer.name: values for layer, values in zip(self.layers, sums[count:], strict=True)}
-        sums = sums[:count]
+        """Every quantity that applies. sums: float64 [tables, steps], those of the update last."""
         table: dict[str, dict[str, np.ndarray]] = {layer.name: {} for layer in self.layers}
-        for (layer, name), values in zip(self.names, sums, strict=True):
+        for (layer, name), values in zip((*self.names, *self.moving), sums, strict=True):
             table[layer][name] = values
         with np.errstate(all="ignore"):
             roots = {layer.name: _roots(layer, table[layer.name]) for layer in self.layers}
@@ -102,7 +124,7 @@ class Probes:
                 (layer.name, str(quantity)): values
                 for layer in self.layers
                 for quantity, values in (
-                    *_sizes(layer, roots[layer.name], table[layer.name], updates[layer.name]),
+                    *_sizes(layer, roots[layer.name], table[layer.name]),
                     *_gains(roots[layer.name], table[layer.name], layer, roots.get(layer.above)),
                 )
             }
@@ -115,17 +137,15 @@ def _roots(layer: ProbedLayer, sums: Sums) -> dict[str, np.ndarray]:
     return {n: v * layer.rows if n in ("error", "output error") else v for n, v in found.items()}
 
 
-def _sizes(
-    layer: ProbedLayer, roots: Sums, sums: Sums, update: np.ndarray
-) -> Iterator[tuple[Quantity, np.ndarray]]:
+def _sizes(layer: ProbedLayer, roots: Sums, sums: Sums) -> Iterator[tuple[Quantity, np.ndarray]]:
     """Activation, error, their agreement and the gradient that is their product; the weights and what moved them."""
     yield Quantity.WEIGHT, roots["weight"]
     yield Quantity.GRADIENT, roots["gradient"]
     yield Quantity.ZERO_GRADIENT, sums["zero gradient"] / layer.entries
-    yield Quantity.UPDATE, np.sqrt(update / layer.entries)
+    yield Quantity.UPDATE, roots["update"]
     if "error" in roots:
         yield Quantity.ERROR, roots["error"]
-        yield Quantity.USES, np.full(len(update), layer.uses)
+        yield Quantity.USES, np.full(len(roots["error"]), layer.uses)
     if "activation" in roots:
         yield Quantity.ACTIVATION, roots["activation"]
     if "z" in roots and "activation" in roots:
@@ -196,13 +216,12 @@ def probes_of(
     loss: Tensor,
     batch: Sequence[Tensor],
     weights: dict[str, Tensor],
-    gradients: dict[str, Tensor],
     passed: dict[Node, tuple[list[Tensor | None], tuple]],
     decay: tuple[float, float],
 ) -> tuple[Probes, tuple[Tensor, ...]]:
     """(what is measured, the sums) of a step that is being traced.
 
-    loss: without penalties; gradients: with those of ``decay``. passed: what ``vjp`` saw on its way.
+    loss: without penalties, of which ``decay`` tells. passed: what ``vjp`` saw on its way.
     """
     rows = batch[0].shape[0] if batch[0].shape else 1
     graph = Graph((*batch, *weights.values()), (loss,))
@@ -220,13 +239,13 @@ def probes_of(
         own = [n for n in weights if n.rpartition(".")[0] == name]
         biases = {layer.site.bias for layer in layers}
         chosen = tuple(n for n in own if n not in biases) or tuple(own)
-        probed, sums = _probed(name, layers, chosen, weights, gradients, decay, rows)
+        probed, sums = _probed(name, layers, chosen, weights, decay, rows)
         made.append(probed)
         names += [(name, n) for n in sums]
         outputs += sums.values()
     order = [n for n in by_layer if _linked(by_layer[n])]
     above = dict(zip(order, order[1:], strict=False))
-    return Probes(tuple(replace(p, above=above.get(p.name, "")) for p in made), tuple(names)), tuple(outputs)
+    return Probes(tuple(replace(p, above=above.get(p.name, "")) for p in made), tuple(names), decay), tuple(outputs)
 
 
 def _linked(layers: list[Layer]) -> bool:
@@ -235,24 +254,17 @@ def _linked(layers: list[Layer]) -> bool:
 
 def _probed(
     name: str, layers: list[Layer], chosen: tuple[str, ...], weights: dict[str, Tensor],
-    gradients: dict[str, Tensor], decay: tuple[float, float], rows: int,
+    decay: tuple[float, float], rows: int,
 ) -> tuple[ProbedLayer, dict[str, Tensor]]:  # fmt: skip
     """One layer. Where its weight is used in several places, they count together as uses of it."""
     forms = {layer.site.form for layer in layers}
     by_row = None
     whole = bool(layers) and "none" not in forms and all(layer.dz is not None for layer in layers)
     entries = builtins.sum(weights[n].size for n in chosen)
-    sums = {
-        "weight": _added(_squares(weights[n]) for n in chosen),
-        "gradient": _added(_squares(gradients[n]) for n in chosen),
-        "zero gradient": _added(_counted(equal(gradients[n], 0.0)) for n in chosen),
-    }
-    counts = {"weight": entries, "gradient": entries}
+    sums: dict[str, Tensor] = {}
+    counts = {"weight": entries, "gradient": entries, "product": entries, "update": entries}
     if whole:
         by_row = _errors(layers, sums, counts)
-    if whole and len(chosen) == 1 and builtins.any(decay) and weights[chosen[0]].ndim >= 2:
-        sums["product"] = _squares(_without_penalty(gradients[chosen[0]], weights[chosen[0]], decay))
-        counts["product"] = entries
     if layers:
         _slopes(layers[-1], sums, counts)
     is_product = whole and forms <= set(PRODUCTS) and len(chosen) == 1
@@ -261,12 +273,10 @@ def _probed(
         counts["noise"] = rows * layers[0].t.shape[-1] * layers[0].z.shape[-1]  # type: ignore[union-attr]
     features = [math.prod(layer.z.shape[i] for i in layer.outgoing.features) for layer in layers]
     uses = math.fsum(layer.z.size / (rows * max(f, 1)) for layer, f in zip(layers, features, strict=True))
-    return ProbedLayer(name, chosen, entries, rows, uses, is_product, counts), sums
-
-
-def sums_of_layers(probes: Probes, moved: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """The squares of what moved the weights of each layer, added up. moved: by name of the parameter."""
-    return tuple(_added(_squares(moved[n]) for n in layer.weights) for layer in probes.layers)
+    made = ProbedLayer(name, chosen, entries, rows, uses, is_product, counts)
+    if is_product and builtins.any(decay) and weights[chosen[0]].ndim >= 2:
+        made = replace(made, moving=(*made.moving, "product"))
+    return made, sums
 
 
 def _without_penalty(gradient: Tensor, weight: Tensor, decay: tuple[float, float]) -> Tensor:

@@ -38,7 +38,7 @@ from chainrule.optim.clipping import euclidean_norm
 from chainrule.spec import INT64, UINT32, TensorSpec
 from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
-from chainrule.training.probes import Measured, Probes, probes_of, sums_of_layers
+from chainrule.training.probes import Measured, Probes, probes_of
 from chainrule.training.state import TrainingState
 
 StepFunction = Callable[..., Tensor]
@@ -92,8 +92,7 @@ def build_gradients(
             found = [add(before, g) for before, g in zip(rest[1:], found, strict=True)]
         if passed is None:
             return (loss, *found)
-        named = dict(zip(weights, found, strict=True))
-        made, sums = probes_of(state.net, plain, batch, weights, named, passed, (options.l1, options.l2))
+        made, sums = probes_of(state.net, plain, batch, weights, passed, (options.l1, options.l2))
         probed.append(made)
         return (loss, *found, *sums)
 
@@ -141,12 +140,10 @@ def build_gate(state: TrainingState) -> Graph:
     return trace(gate, *specs, names=("loss", "gradient", *names)).graph
 
 
-def build_update(
-    state: TrainingState, options: StepOptions, writes: tuple[TensorSpec, ...] = (), measures: bool = False
-) -> Graph:
+def build_update(state: TrainingState, options: StepOptions, writes: tuple[TensorSpec, ...] = ()) -> Graph:
     """(parameters, gradient, moments, scalars, updates made, values) -> (parameters, moments, updates made, values).
 
-    measures: gives by how much each parameter moved besides, last of all. Clip and update, over flat vectors. values: what the forward pass writes to buffers; with the update they become the
+    Clip and update, over flat vectors. values: what the forward pass writes to buffers; with the update they become the
     network's own, or none of it does.
     """
     flat, scalar = TensorSpec(state.theta.shape, state.dtype), TensorSpec((), state.dtype)
@@ -157,10 +154,8 @@ def build_update(
         numbers = dict(zip(scalars, rest[len(slots) :], strict=False))
         made, *values = rest[len(slots) + len(scalars) :]
         gradient, _ = options.clip.clipped(gradient)
-        before = theta
         theta, moments = state.optimizer.update(theta, gradient, moments, numbers)
-        moved = (subtract(theta, before),) if measures else ()
-        return (theta, *(moments[s] for s in slots), add(made, 1), *values, *moved)
+        return (theta, *(moments[s] for s in slots), add(made, 1), *values)
 
     names = ["parameters", "gradient", *slots, *scalars, "updates", *(f"value{i}" for i in range(len(writes)))]
     specs = [flat] * (2 + len(slots)) + [scalar] * len(scalars) + [TensorSpec((), INT64), *writes]
@@ -202,19 +197,63 @@ def parts_of_step(
     gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
     taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
     given = ("parameters", *slots, "updates", *targets)
-    if probes is None:
-        return (*begin, gate, Stop("finite"), Part(build_update(state, options, writes), taken, given))
-    update = Part(build_update(state, options, writes, measures=True), taken, (*given, "moved"))
-    return (*begin, gate, Stop("finite"), update, moves(probes, state))
+    update = Part(build_update(state, options, writes), taken, given)
+    measured = (update,) if probes is None else measured_update(update, state, writes, probes)
+    return (*begin, gate, Stop("finite"), *measured)
 
 
-def moves(probes: Probes, state: TrainingState) -> Part:
-    """By how much each parameter moved -> the squares of each layer's, added up."""
-    specs = {n: p.spec for n, p in zip(state.names, state.parameters, strict=True)}
+def measured_update(update: Part, state: TrainingState, writes: tuple[TensorSpec, ...], probes: Probes) -> Parts:
+    """The same update, with what its probes sum up.
+
+    Where every entry is updated by itself it is made parameter by parameter, so that the sums join the loops that have
+    the numbers at hand: half a dozen flat vectors pass through memory as it is, and another would cost a fifth.
+    """
+    if all(node.primitive.elementwise for node in update.graph.nodes()):
+        return (_update_by_parameter(state, writes, probes, update),)
     names = [n for layer in probes.layers for n in layer.weights]
-    graph = trace(lambda *moved: sums_of_layers(probes, dict(zip(names, moved, strict=True))),
-                  *[specs[n] for n in names], names=names).graph  # fmt: skip
-    return Part(graph, tuple(f"moved.{n}" for n in names), probes.update_tables)
+    shapes = {n: p.shape for n, p in zip(state.names, state.parameters, strict=True)}
+    specs = [TensorSpec(matrix_shape(shapes[n]), state.dtype) for n in names] * 3
+    # Copies of what it was and is: an optimizer that mixes entries has no loop that could be joined.
+    flat = placeholder(TensorSpec(state.theta.shape, state.dtype))
+    copied = Part(Graph((flat,), (flat,)), ("parameters",), ("before",))
+
+    def sums(*given: Tensor) -> tuple[Tensor, ...]:
+        before, after, gradients = (dict(zip(names, given[i:], strict=False)) for i in range(0, 3 * len(names), len(names)))
+        return probes.sums_of_update(before, gradients, {n: subtract(after[n], before[n]) for n in names})
+
+    inputs = [f"{kind} of {n}" for kind in ("before", "parameters", "gradient") for n in names]
+    return copied, update, Part(trace(sums, *specs, names=inputs).graph, tuple(inputs), probes.update_tables)
+
+
+def _update_by_parameter(state: TrainingState, writes: tuple[TensorSpec, ...], probes: Probes, whole: Part) -> Part:
+    slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
+    arrays = ("parameters", "gradient", *slots)
+    shapes = {n: p.shape for n, p in zip(state.names, state.parameters, strict=True)}
+    inputs = [f"{kind} of {n}" for n in state.names for kind in arrays]
+    specs = [TensorSpec(matrix_shape(shapes[n]), state.dtype) for n in state.names for _ in arrays]
+    specs += [TensorSpec((), state.dtype)] * len(scalars) + [TensorSpec((), INT64), *writes]
+    inputs += [*scalars, "updates", *(n for n in whole.inputs if n.startswith("new."))]
+
+    def update(*given: Tensor) -> tuple[Tensor, ...]:
+        rest = given[len(arrays) * len(state.names) :]
+        numbers = dict(zip(scalars, rest, strict=False))
+        made, *values = rest[len(scalars) :]
+        outputs, weights, gradients, moved = [], {}, {}, {}
+        for i, n in enumerate(state.names):
+            theta, gradient, *moments = given[len(arrays) * i :][: len(arrays)]
+            after, kept = state.optimizer.update(theta, gradient, dict(zip(slots, moments, strict=True)), numbers)
+            weights[n], gradients[n], moved[n] = theta, gradient, subtract(after, theta)
+            outputs += [after, *(kept[s] for s in slots)]
+        return (*outputs, add(made, 1), *values, *probes.sums_of_update(weights, gradients, moved))
+
+    written = [f"{kind} of {n}" for n in state.names for kind in ("parameters", *slots)]
+    targets = whole.outputs[1 + len(slots) :]
+    return Part(trace(update, *specs, names=inputs).graph, tuple(inputs), (*written, *targets, *probes.update_tables))
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a parameter as a matrix, [outputs, the rest]: rows long enough for a loop."""
+    return shape if len(shape) < 2 else (shape[0], math.prod(shape[1:]))
 
 
 def captured_names(traced: Traced) -> dict[int, str]:
@@ -432,9 +471,11 @@ class _Running:
         self.held: list[np.ndarray | None] = list(own.values())
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
         if probes is not None:
-            moved = np.zeros_like(state.theta)
-            self.memory |= {"moved": moved}
-            self.memory |= {f"moved.{n}": v for n, v in zip(state.names, state.views(moved), strict=True)}
+            flat = {"parameters": state.theta, "gradient": state.gradient, **state.moments}
+            flat["before"] = self.memory["before"] = np.zeros_like(state.theta)
+            for kind, array in flat.items():
+                for n, view in zip(state.names, state.views(array), strict=True):
+                    self.memory[f"{kind} of {n}"] = view.reshape(matrix_shape(view.shape))
             self.tables |= {n: np.zeros(ahead) for n in (*probes.tables, *probes.update_tables)}
         if batch_size:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
