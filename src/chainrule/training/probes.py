@@ -19,7 +19,7 @@ import numpy as np
 from chainrule.graph import Graph, Node, Tensor
 from chainrule.nn import Module
 from chainrule.ops import abs, add, any, astype, equal, less, multiply, not_equal, sign, sum
-from chainrule.record import Measurement, Quantity
+from chainrule.record import Measurement, Quantity, Series
 from chainrule.record.measure import LEFT_WHEN_SATURATED, STEEPEST
 from chainrule.see.pinned import Layer
 from chainrule.see.rows import Strides, row_strides
@@ -50,6 +50,20 @@ class Measured:
         for (layer, quantity), values in self.columns.items():
             for step, value in zip(steps, values.tolist(), strict=True):
                 yield Measurement(step, layer, quantity, value)
+
+
+def series_of(measured: Iterable[Measured]) -> dict[tuple[str, str], Series]:
+    """By (layer, quantity), in the order of steps."""
+    parts: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for each in measured:
+        for place, values in each.columns.items():
+            parts.setdefault(place, []).append((each.steps, values))
+    found = {}
+    for place, pairs in parts.items():
+        steps, values = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+        order = np.argsort(steps, kind="stable")
+        found[place] = Series(steps[order], values[order])
+    return found
 
 
 @dataclass(frozen=True)

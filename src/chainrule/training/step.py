@@ -21,10 +21,13 @@ from chainrule.graph import (
     Traced,
     as_array,
     context,
+    evaluator,
     holding,
+    no_grad,
     ones_cotangent,
     placeholder,
     reason,
+    tensor,
     trace,
     vjp,
     zeros_like,
@@ -251,6 +254,10 @@ def _update_by_parameter(state: TrainingState, writes: tuple[TensorSpec, ...], p
     return Part(trace(update, *specs, names=inputs).graph, tuple(inputs), (*written, *targets, *probes.update_tables))
 
 
+def _matrix(array: np.ndarray) -> Tensor:
+    return tensor(array.reshape(matrix_shape(array.shape)))
+
+
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Of a parameter as a matrix, [outputs, the rest]: rows long enough for a loop."""
     return shape if len(shape) < 2 else (shape[0], math.prod(shape[1:]))
@@ -298,6 +305,9 @@ class TrainingStep:
         self.traces: dict[Any, Traced] = {}
         self.probes: dict[Any, Probes] = {}
         """What the traces measure that do so."""
+        self.compiles_probes = True
+        """Whether steps that measure are compiled; for a few steps the reference is sooner ready."""
+        self.references: dict[int, Callable[..., tuple[np.ndarray, ...]]] = {}
         self._sums: list[_Taken] = []
         self.running: dict[Any, _Running] = {}
         self._last: _Running | None = None
@@ -333,7 +343,10 @@ class TrainingStep:
         first_row: rows of the update that came before this batch; random numbers are counted by row.
         measures: whether a "whole" one measures its layers, for ``take``.
         """
-        running, t = self.once(batch, lr, share, part, first_row, measures)
+        aside = self._aside(batch) if measures and not self.compiles_probes else None
+        running, t = self.once(batch, lr, share, part, first_row, measures and self.compiles_probes)
+        if aside is not None:
+            self._sums.append(aside())
         return StepResult(running.losses[t], running.norms[t])
 
     def once(
@@ -374,6 +387,42 @@ class TrainingStep:
         says why the batch after the last loss made no update; None if all were made. measures: whether each measures
         its layers, for ``take``.
         """
+        if not measures or self.compiles_probes:
+            return self._many(rows, order, lrs, measures)
+        made: list[np.ndarray] = []
+        for chosen, lr in zip(order, lrs, strict=True):
+            aside = self._aside(tuple(a[chosen] for a in rows))
+            losses, error = self._many(rows, chosen[None], [lr], False)
+            made.append(losses)
+            if error is not None:
+                return np.concatenate(made), error
+            self._sums.append(aside())
+        return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
+
+    def _aside(self, batch: tuple[np.ndarray, ...]) -> Callable[[], _Taken]:
+        """Have the reference measure the next step, which ``batch`` makes; call what it gives after that step."""
+        state = self.state
+        traced = self.trace(tuple(TensorSpec(a.shape, a.dtype) for a in batch), measures=True)
+        probes, names, made = self.probes[id(traced)], state.names, state.step
+        words = key(self.seed, made + 1).value("a probe")
+        run = self.references.setdefault(id(traced), evaluator(traced.graph))
+        with np.errstate(all="ignore"):
+            _, *found = run(*batch, words, *(x.value("a probe") for x in traced.captured))
+        before = state.views(state.theta.copy())
+        sums = found[len(names) : len(names) + len(probes.names)]
+
+        def after() -> _Taken:
+            moved = [new - old for new, old in zip(state.views(state.theta), before, strict=True)]
+            kinds = [dict(zip(names, map(_matrix, kind), strict=False)) for kind in (before, found, moved)]
+            with no_grad(), np.errstate(all="ignore"):
+                own = [x.value("a probe") for x in probes.sums_of_update(*kinds)]
+            return probes, np.array([made]), np.array([*sums, *own], np.float64)[:, None]
+
+        return after
+
+    def _many(
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool
+    ) -> tuple[np.ndarray, NonFiniteError | None]:
         size = order.shape[1]
         place = ("rows", self.mode(), measures, size, *((a.shape, a.dtype) for a in rows))
         rows = tuple(map(np.ascontiguousarray, rows))
