@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number that a probe took at a layer: quantity "gradient", "dead share" and so on."""
+    """One number that a probe took at a layer: quantity "gradient", "dead" and so on. step: updates made before it."""
 
     step: int
     layer: str

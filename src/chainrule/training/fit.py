@@ -23,7 +23,8 @@ from chainrule.errors import ArgumentError, ChainruleError, CheckpointError, Non
 from chainrule.graph import Tensor
 from chainrule.nn import Module
 from chainrule.optim import Adam, LearningRateSchedule, Optimizer, describe
-from chainrule.record import Choice, RunConfig, RunDirectory, Step
+from chainrule.record import Choice, RunConfig, RunDirectory, Step, set_not_finite
+from chainrule.record.facts import NotFinite
 from chainrule.spec import TensorSpec
 from chainrule.training.callbacks import Callback, as_callbacks
 from chainrule.training.evaluation import Evaluation
@@ -33,7 +34,7 @@ from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
-from chainrule.training.progress import Progress, progress_for
+from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.probing import checked_probes, rate_of
 from chainrule.training.run import Run, architecture_of, recorded
 from chainrule.training.settings import loss_choice, refuse_other_settings
@@ -209,6 +210,8 @@ class _Trainer:
         self.rate = rate_of(plan.probes if plan.accumulate == 1 else None, net, x[: plan.batch_size], updates)
         self.step.compiles_probes = self.rate.compiled
         self.saved_at = time.monotonic()
+        self.warned: set[str] = set()
+        self.warn_after = 0.0
 
     def _forward(self, x: Tensor, y: Tensor) -> Tensor:
         self.prediction = self.net(x)
@@ -412,11 +415,20 @@ class _Trainer:
 
     def _left_out(self, error: NonFiniteError, batches: int) -> None:
         """An update was not made: stop, or go on behind its batches."""
+        self._note_not_finite(error)
         if self.plan.on_nan == "stop":
             raise error
-        self.run.skipped += 1
         self._note("skipped", str(error))
         self.position = replace(self.position, batch=self.position.batch + batches)
+
+    def _note_not_finite(self, error: NonFiniteError) -> None:
+        """Count it, and write down the first."""
+        run = self.run
+        run.skipped += self.plan.on_nan == "skip"
+        first = run.not_finite or NotFinite(step=error.step, operation=error.operation, layer=error.layer, text=str(error))
+        run.not_finite = replace(first, skipped=run.skipped)
+        if self.directory is not None:
+            set_not_finite(self.directory.record, run.not_finite)
 
     def _after_updates(self, last: bool) -> None:
         """What users hang in after an update, and a checkpoint where one is due."""
@@ -501,6 +513,7 @@ class _Trainer:
         with self.interrupts.finishing():
             self._close_epoch(measured)
         bar.epoch(run.epoch, measured)
+        self._warn(bar)
         for callback in plan.callbacks:
             # Every callback is asked: one that stops training does not keep the others from their epoch.
             if callback.on_epoch(run, run.epoch, measured) is True:
@@ -509,6 +522,17 @@ class _Trainer:
         # An epoch of milliseconds needs no checkpoint of its own.
         if due or time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
+
+    def _warn(self, bar: Progress) -> None:
+        """A line for each new sign of trouble, where somebody is looking; no oftener than it is worth."""
+        if isinstance(bar, Silent) or not self.rate.every or time.monotonic() < self.warn_after:
+            return
+        began = time.monotonic()
+        for code, sentence in self.run.signs():
+            if code not in self.warned:
+                self.warned.add(code)
+                bar.say(sentence)
+        self.warn_after = time.monotonic() + 100 * (time.monotonic() - began)
 
     def _measured(self) -> dict[str, float]:
         position = self.position

@@ -15,7 +15,8 @@ import numpy as np
 from chainrule.data import Dataset, Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
-from chainrule.record import Checkpoint, Choice, Record, RunConfig, RunDirectory, Series
+from chainrule.record import Checkpoint, Choice, Record, RunConfig, RunDirectory, Series, series
+from chainrule.record.facts import NotFinite
 from chainrule.see.budget import Flow
 from chainrule.see.explanation import Explanation, explain_trace, named_in
 from chainrule.training.examples import Example
@@ -48,6 +49,8 @@ class Run:
     """The epoch with the best score, counted from 1."""
     measured: list[Measured] = field(default_factory=list, repr=False)
     """What the probes found in this call of ``fit``; ``measurements`` has it by layer and quantity."""
+    not_finite: NotFinite | None = None
+    """The first value that was NaN or infinite."""
     skipped: int = 0
     """Updates left out because something was not finite (``on_nan="skip"``)."""
     examples: list[Example] = field(default_factory=list)
@@ -146,6 +149,12 @@ class Run:
         from chainrule.doctor import examine  # above this layer: loaded when somebody asks
 
         return examine(self, data, **options)
+
+    def signs(self) -> list[Any]:
+        """What the cheap rules say of the run as it is in memory: see `chainrule.doctor.live`."""
+        from chainrule.doctor.live import signs_of
+
+        return signs_of(series(self.losses), series_of(self.measured))
 
     def methods(self) -> str:
         """A paragraph for a paper: what was trained on what, how, with which versions and result."""

@@ -486,7 +486,9 @@ class TrainingStep:
             return NonFiniteError(
                 f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
                 f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
-                "were left as they were: lower the learning rate"
+                "were left as they were: lower the learning rate",
+                self.state.step + 1,
+                "update",
             )
         what = "gradient" if math.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
