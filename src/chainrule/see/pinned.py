@@ -140,7 +140,7 @@ class Pinned:
         x = [self.inputs[0]] if self.inputs[0].spec.floating else []
         self.passed: dict[Node, tuple[list[Tensor | None], tuple]] = {}
         wrt = [*self.weights.values(), *taps.values(), *x]
-        pulled = vjp([self.total], [onescotangent(self.total)], wrt, self.passed)
+        pulled = vjp([self.total], [ones_cotangent(self.total)], wrt, self.passed)
         count = len(self.weights)
         self.gradients = dict(zip(self.weights, pulled[:count], strict=True))
         self.reasons = {n: reason([self.total], self.weights[n]) for n, g in self.gradients.items() if g is None}
@@ -192,7 +192,7 @@ class Pinned:
         if self.at_x is not None:
             cuts.append((INPUT, self.inputs[0]))
         values = [cut for _, cut in cuts]
-        feeding = [(LOSS, self.loss, onescotangent(self.loss))]
+        feeding = [(LOSS, self.loss, ones_cotangent(self.loss))]
         for i, site in enumerate(self.sites):
             behind = self.passed.get(site.node, ([], ()))[1] if site.tap is None else ()
             if site.links and site.t is not None and behind:

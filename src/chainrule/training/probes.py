@@ -252,7 +252,7 @@ def probes_of(
     for name, layers in by_layer.items():
         own = [n for n in weights if n.rpartition(".")[0] == name]
         biases = {layer.site.bias for layer in layers}
-        chosen = tuple(n for n in own if n not in biases) or tuple(own)
+        chosen = tuple(n for n in own if weights[n].ndim > 1) or tuple(n for n in own if n not in biases) or tuple(own)
         probed, sums = _probed(name, layers, chosen, weights, decay, rows)
         made.append(probed)
         names += [(name, n) for n in sums]
