@@ -54,7 +54,8 @@ def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
     record = _curves(run)
     if record.facts.head is not None and record.measurements and data is None:
         return record
-    facts = replace(record.facts, training=training_facts(run.config), not_finite=record.facts.not_finite or _not_finite(run))
+    bad = record.facts.not_finite or _not_finite(run)
+    facts = replace(record.facts, training=training_facts(run.config), not_finite=bad)
     record = replace(record, facts=facts)
     rows = _rows(run, data)
     if rows is None or (run.loss is None and run.config.loss.name not in LOSSES):

@@ -116,11 +116,14 @@ def _lane_partner(earlier: list[LaneLoop], loop: LaneLoop) -> int | None:
     return None
 
 
+def _stored_in(loop: LaneLoop) -> set[int]:
+    return {s.buffer for s in loop.stores} | {s.buffer for serial in loop.serial for s in serial.stores}
+
+
 def _may_pass(a: LaneLoop, b: LaneLoop) -> bool:
     """Whether b may stand before a."""
-    names = {x.name for loop in (a, *a.serial) for x in loop.accumulates}
-    made = {s.buffer for loop in (a, *a.serial) for s in loop.stores}
-    made_by_b = {s.buffer for loop in (b, *b.serial) for s in loop.stores}
+    made, made_by_b = _stored_in(a), _stored_in(b)
+    names = {x.name for x in a.accumulates}
     needed = list(walk(*_values(b)))
     if any(isinstance(e, Local) and e.name in names for e in needed):
         return False

@@ -34,8 +34,8 @@ from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
-from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.probing import checked_probes, rate_of
+from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
 from chainrule.training.settings import loss_choice, refuse_other_settings
 from chainrule.training.source import Source, source_of
@@ -425,7 +425,8 @@ class _Trainer:
         """Count it, and write down the first."""
         run = self.run
         run.skipped += self.plan.on_nan == "skip"
-        first = run.not_finite or NotFinite(step=error.step, operation=error.operation, layer=error.layer, text=str(error))
+        found = NotFinite(step=error.step, operation=error.operation, layer=error.layer, text=str(error))
+        first = run.not_finite or found
         run.not_finite = replace(first, skipped=run.skipped)
         if self.directory is not None:
             set_not_finite(self.directory.record, run.not_finite)

@@ -33,7 +33,8 @@ def explain_nonfinite(graph: Graph, inputs: list[np.ndarray], step: int, what: s
             return NonFiniteError(_sentence(node, arguments, results, step, what), step, operation, layer)
         values.update({(node, i): r for i, r in enumerate(results)})
     return NonFiniteError(f"step {step}: the norm of the gradient overflows although each entry is finite; the weights "
-                          "were left as they were: lower the learning rate or clip by value", step, "norm of the gradient")  # fmt: skip
+                          "were left as they were: lower the learning rate or clip by value",
+                          step, "norm of the gradient")  # fmt: skip
 
 
 def _sentence(node: Node, arguments: list[Any], results: tuple, step: int, what: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -114,8 +115,11 @@ class Probes:
     def sums_of_update(
         self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], moved: Mapping[str, Tensor]
     ) -> tuple[Tensor, ...]:
-        """The sums over weights, their gradients and by how much they moved. By name of the parameter, [rows, columns]."""
-        made = {}
+        """The sums over weights, gradients and by how much weights moved.
+
+        All by name of the parameter, as matrices.
+        """
+        made: dict[tuple[str, str], Tensor] = {}
         for layer in self.layers:
             for n in layer.weights:
                 w, g = weights[n], gradients[n]
@@ -134,7 +138,7 @@ class Probes:
             table[layer][name] = values
         with np.errstate(all="ignore"):
             roots = {layer.name: _roots(layer, table[layer.name]) for layer in self.layers}
-            found = {
+            return {
                 (layer.name, str(quantity)): values
                 for layer in self.layers
                 for quantity, values in (
@@ -142,7 +146,6 @@ class Probes:
                     *_gains(roots[layer.name], table[layer.name], layer, roots.get(layer.above)),
                 )
             }
-        return found
 
 
 def _roots(layer: ProbedLayer, sums: Sums) -> dict[str, np.ndarray]:
@@ -180,9 +183,7 @@ def _sizes(layer: ProbedLayer, roots: Sums, sums: Sums) -> Iterator[tuple[Quanti
                                                         if n in sums])  # fmt: skip
 
 
-def _gains(
-    roots: Sums, sums: Sums, layer: ProbedLayer, above: Sums | None
-) -> Iterator[tuple[Quantity, np.ndarray]]:
+def _gains(roots: Sums, sums: Sums, layer: ProbedLayer, above: Sums | None) -> Iterator[tuple[Quantity, np.ndarray]]:
     """The local derivative, units without one, and what the link from the layer above does to the error."""
     if "slope" in roots:
         yield Quantity.LOCAL_DERIVATIVE, roots["slope"]
@@ -248,7 +249,9 @@ def probes_of(
         by_layer.setdefault((layer.site.weight or layer.site.bias).rpartition(".")[0], []).append(layer)
     for name in weights:  # those that the loss does not reach
         by_layer.setdefault(name.rpartition(".")[0], [])
-    made, names, outputs = [], [], []
+    made: list[ProbedLayer] = []
+    names: list[tuple[str, str]] = []
+    outputs: list[Tensor] = []
     for name, layers in by_layer.items():
         own = [n for n in weights if n.rpartition(".")[0] == name]
         biases = {layer.site.bias for layer in layers}
@@ -258,7 +261,7 @@ def probes_of(
         names += [(name, n) for n in sums]
         outputs += sums.values()
     order = [n for n in by_layer if _linked(by_layer[n])]
-    above = dict(zip(order, order[1:], strict=False))
+    above = dict(itertools.pairwise(order))
     return Probes(tuple(replace(p, above=above.get(p.name, "")) for p in made), tuple(names), decay), tuple(outputs)
 
 
@@ -308,8 +311,8 @@ def _errors(layers: list[Layer], sums: dict[str, Tensor], counts: dict[str, int]
     sums["error"] = _added(map(sum, errors))
     sums["z"] = _added(_squares(layer.z) for layer in layers)
     counts["error"] = counts["z"] = builtins.sum(layer.z.size for layer in layers)
-    activations = [_incoming(layer) for layer in layers]
-    if builtins.any(a is None for a in activations):
+    activations = [found for found in map(_incoming, layers) if found is not None]
+    if len(activations) < len(layers):
         return None
     sums["activation"] = _added(sum(a) for a, _ in activations)
     counts["activation"] = builtins.sum(n for _, n in activations)
@@ -328,7 +331,8 @@ def _incoming(layer: Layer) -> tuple[Tensor, int] | None:
         return _by_row(normal), normal.size
     t = cast(Tensor, t)
     if site.form == "lookup":  # a one-hot row for each index
-        return Tensor(TensorSpec((), FLOAT64), np.array(float(t.size)), constant=True), t.size * site.node.inputs[0].shape[0]
+        ones = Tensor(TensorSpec((), FLOAT64), np.array(float(t.size)), constant=True)
+        return ones, t.size * site.node.inputs[0].shape[0]
     if site.form == "scale":
         times = layer.z.size // t.size
         return multiply(_by_row(t), float(times)), layer.z.size
@@ -343,14 +347,14 @@ def _incoming(layer: Layer) -> tuple[Tensor, int] | None:
 
 def _times_seen(node: Node) -> np.ndarray:
     """How many windows of a convolution hold each pixel. [height, width]"""
-    (height, width), kernel = node.inputs[0].shape[2:], node.inputs[1].shape[2:]
     given = node.parameters
     counts = []
-    for axis, length in enumerate((height, width)):
-        outputs = node.specs[0].shape[2 + axis]
+    for axis in (0, 1):
+        length, kernel, outputs = (x.shape[2 + axis] for x in (node.inputs[0], node.inputs[1], node.specs[0]))
         found = np.zeros(length)
-        for k in range(kernel[axis]):
-            places = np.arange(outputs) * given["strides"][axis] + k * given["dilations"][axis] - given["padding"][axis][0]
+        first = np.arange(outputs) * given["strides"][axis] - given["padding"][axis][0]
+        for k in range(kernel):
+            places = first + k * given["dilations"][axis]
             np.add.at(found, places[(places >= 0) & (places < length)], 1)
         counts.append(found)
     return np.outer(*counts)

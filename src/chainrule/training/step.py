@@ -221,7 +221,9 @@ def measured_update(update: Part, state: TrainingState, writes: tuple[TensorSpec
     copied = Part(Graph((flat,), (flat,)), ("parameters",), ("before",))
 
     def sums(*given: Tensor) -> tuple[Tensor, ...]:
-        before, after, gradients = (dict(zip(names, given[i:], strict=False)) for i in range(0, 3 * len(names), len(names)))
+        before, after, gradients = (
+            dict(zip(names, given[i:], strict=False)) for i in range(0, 3 * len(names), len(names))
+        )
         return probes.sums_of_update(before, gradients, {n: subtract(after[n], before[n]) for n in names})
 
     inputs = [f"{kind} of {n}" for kind in ("before", "parameters", "gradient") for n in names]
@@ -566,7 +568,7 @@ class _Running:
             raise
 
     def taken(self, first: int, t: int, steps: int) -> _Taken:
-        """What the probes left in ``steps`` entries of the tables from ``t`` on; ``first``: updates made before them."""
+        """What the probes left in ``steps`` entries of the tables from ``t`` on. first: updates made before them."""
         assert self.probes is not None
         names = (*self.probes.tables, *self.probes.update_tables)
         return self.probes, np.arange(first, first + steps), np.array([self.tables[n][t : t + steps] for n in names])
