@@ -47,8 +47,10 @@ class Seen:
     activation: str | None
     chain: tuple[str, ...]
     prediction: Any = None
+    """For a residual written out: the residual."""
     target: Any = None
-    node: Any = None
+    nodes: frozenset = frozenset()
+    """Nodes that belong to the loss, not to the network."""
 
 
 def plain(node: Any) -> str:
@@ -61,13 +63,13 @@ def inputs_of(node: Any) -> Iterable[Any]:
     return (below for below, _ in node.next_functions if below is not None and plain(below) != "AccumulateGrad")
 
 
-def following(loss: Any, nodes: Iterable[Any]) -> dict[Any, str]:
+def following(loss: Any, nodes: Iterable[Any], of_loss: frozenset = frozenset()) -> dict[Any, str]:
     """The activation function that takes each node's output, where that is its only use beside changes of shape."""
     wanted, users = set(nodes), _users(loss.grad_fn)
     found = {}
     for node in wanted:
         above = _past_shapes(node, users)
-        name = FUNCTIONS.get(plain(above)) if above is not None else None
+        name = FUNCTIONS.get(plain(above)) if above is not None and above not in of_loss else None
         if name is not None:
             found[node] = name
     return found
@@ -120,16 +122,15 @@ def _read(node: Any, chain: tuple[str, ...]) -> Seen:
     name = plain(node)
     saved, target = _saved(node, "self"), _saved(node, "target")
     if name == "LogSoftmax":  # targets are probabilities: -sum(y log softmax(z))
-        return Seen("cross_entropy", _function(_only(node)), chain, None, None, node)
+        return Seen("cross_entropy", _function(_only(node)), chain, None, None, frozenset({node}))
     if _residual(node):
         below = next(b for b in inputs_of(node) if plain(b) in ("Sub", "Rsub"))
-        return Seen("mae" if name == "Abs" else "mse", _function(_only(below)), chain, None, None, node)
+        return Seen("mae" if name == "Abs" else "mse", _function(_only(below)), chain, saved)
     below = _only(node)
-    if LOSSES[name] == "nll" and below is not None and plain(below) == "LogSoftmax":
-        return Seen("cross_entropy", _function(_only(below)), chain, None, target, node)
-    if LOSSES[name] == "nll" and below is not None and plain(below) == "Log":
-        return Seen("probability_cross_entropy", _function(_only(below)), chain, None, target, node)
-    return Seen(LOSSES[name], _function(below), chain, saved, target, node)
+    joined = {"LogSoftmax": "cross_entropy", "Log": "probability_cross_entropy"}
+    if LOSSES[name] == "nll" and below is not None and plain(below) in joined:
+        return Seen(joined[plain(below)], _function(_only(below)), chain, None, target, frozenset({node, below}))
+    return Seen(LOSSES[name], _function(below), chain, saved, target, frozenset({node}))
 
 
 def _only(node: Any) -> Any:

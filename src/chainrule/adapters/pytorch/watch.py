@@ -1,0 +1,143 @@
+"""Watch: the block in which a live PyTorch model is watched; its record, its explanations, and the verdict at its end."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from chainrule.adapters.pytorch.facts import facts_of
+from chainrule.adapters.pytorch.objective import objective
+from chainrule.adapters.pytorch.observer import Observer
+from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, rows_between, standing_facts
+from chainrule.errors import ArgumentError, ChainruleWarning
+from chainrule.record import Record, RunRecord, Step, series, write_record
+from chainrule.record.facts import StandingFacts
+from chainrule.record.trace import NetworkTrace
+
+MOST_BATCHES = 4
+"""Batches that standing is measured on."""
+
+
+class Watch:
+    """What `chainrule.watch` returns; see there. Its record grows while the block runs and stays after it."""
+
+    def __init__(
+        self, model: Any, optimizer: Any = None, loss: Any = None, every: int | None = None, run_dir: Any = None
+    ) -> None:
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+            raise ArgumentError(f"watch: every is a whole number of updates from 1 on, got {every!r}")
+        self.observer = Observer(model, _optimizers(optimizer), loss, every)
+        self.run_dir = None if run_dir is None else Path(os.fspath(run_dir))
+        self._left = False
+        self._standing: StandingFacts | None = None
+
+    def __enter__(self) -> Watch:
+        if self._left:
+            raise ArgumentError("this watch has ended; call chainrule.watch again for another block")
+        if self.run_dir is not None and (self.run_dir / "record.sqlite").exists():
+            raise ArgumentError(f"watch: {str(self.run_dir)!r} holds a record already. Give a new directory as run_dir")
+        try:
+            self.observer.attach()
+        except BaseException:
+            self.observer.detach()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        self.observer.detach()
+        self._left = True
+        if error is None:
+            self._end()
+            return
+        try:
+            self._end()
+        except Exception as fault:  # the block's own exception is what the user has to see
+            warnings.warn(f"the watched run could not be examined: {fault}", ChainruleWarning, stacklevel=2)
+
+    def _end(self) -> None:
+        if self.run_dir is not None:
+            self._write(self.run_dir)
+        print(self.verdict(), flush=True)
+
+    def verdict(self) -> str:
+        """What the block's end prints."""
+        seen = self.observer
+        if not any(True for _ in seen.model.parameters()):
+            return f"watched {type(seen.model).__name__}: it has no parameters, so there is nothing to learn or to judge"
+        if not seen.steps:
+            skipped = f"; loss scaling left out all {seen.loop.skipped}" if seen.loop.skipped else ""
+            if not skipped:
+                return f"watched {type(seen.model).__name__}: no optimizer made an update in the block, so there is nothing to judge"
+        lines = [str(self.examine())]
+        if seen.hidden is not None:
+            lines.append(f"not seen: {seen.hidden}")
+        return "\n".join(lines)
+
+    def record(self) -> RunRecord:
+        """The run so far, as the doctor reads it."""
+        seen = self.observer
+        facts = replace(facts_of(seen, finished=self._left), standing=self.standing())
+        return RunRecord(
+            facts=facts,
+            loss=series(seen.loss_values()),
+            learning_rate=series(seen.rates),
+            measurements=MappingProxyType({}),
+        ).with_measurements(seen.measurements)
+
+    def standing(self) -> StandingFacts | None:
+        """Where training stands, measured on a copy at the present weights; None where that cannot be done."""
+        if self._standing is None or self._standing.step != self.observer.steps:
+            task = self._task()
+            self._standing = None if task is None else standing_facts(task, self.observer.steps)
+        return self._standing
+
+    def _task(self) -> Task | None:
+        seen = self.observer
+        loss = objective(seen.criterion, None if seen.seen is None else seen.seen.loss)
+        batches = [b for b in seen.batches.kept if b.target is not None and b.x is not None][:MOST_BATCHES]
+        if loss is None or not batches or seen.output is None or not seen.steps:
+            return None
+        optimizer = seen.optimizers[0] if seen.optimizers else None
+        return Task(seen.model, [rows_between(b, 0, MOST_ROWS) for b in batches], loss, optimizer)
+
+    def trace(self) -> NetworkTrace:
+        """The latest step that was measured in full, as arrays. ArgumentError: there is none."""
+        seen = self.observer
+        if seen.last is None:
+            reason = seen.hidden or "no update was made whose layers could be seen. Take a step in the block first"
+            raise ArgumentError(f"watch: there is no step to look into: {reason}")
+        return seen.last.trace()
+
+    def examine(self) -> Any:
+        """The doctor's Report on the run so far."""
+        from chainrule.doctor import examine
+
+        return examine(self.record())
+
+    def _write(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        run = self.record()
+        with Record.create(directory / "record.sqlite") as store:
+            rates, rows = run.learning_rate.values, self.observer.batches.largest
+            store.append_steps(
+                Step(int(step), 1, float(loss), float(rate), rows, 0.0)
+                for step, loss, rate in zip(run.loss.steps, run.loss.values, rates, strict=True)
+            )
+            write_record(run, store)
+
+
+def _optimizers(given: Any) -> list[Any]:
+    import torch
+
+    found = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    for one in found:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise ArgumentError(
+                f"watch: the optimizer is a torch.optim.Optimizer or a list of them, got {type(one).__name__}. Call "
+                "watch(model, optimizer, loss=criterion), or leave it out and it is found"
+            )
+    return found
