@@ -46,7 +46,8 @@ class Batches:
 
     def wants_more(self) -> bool:
         """Whether the next batch is to be kept."""
-        return self._numbers < KEPT_NUMBERS and sum(len(b.x) for b in self.kept if b.x is not None) < KEPT_ROWS
+        rows = sum(len(b.x) for b in self.kept if b.x is not None)
+        return self._numbers < KEPT_NUMBERS and rows < min(KEPT_ROWS, self.loader_rows or KEPT_ROWS)
 
     def keep(self, batch: Batch) -> None:
         """Keep a copy of a batch, if there is room."""

@@ -192,4 +192,4 @@ def data_facts(seen: Observer, loss: str) -> facts.DataFacts | None:
 
     x, y = found
     made = measured(x, y, loss)
-    return replace(made, rows=max(seen.batches.loader_rows or 0, made.rows))
+    return replace(made, rows=seen.batches.loader_rows or made.rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule.adapters.pytorch.layers import Layer
-from chainrule.adapters.pytorch.sizes import bad_share, patch_squares, rms, slope
+from chainrule.adapters.pytorch.sizes import bad_share, padded, patch_squares, rms, slope
 from chainrule.adapters.pytorch.uses import Use, array, layer_trace, rows_of
 from chainrule.record import Measurement, Quantity
 from chainrule.record.trace import NetworkTrace
@@ -91,13 +91,11 @@ def _gradient(uses: list[Use], scale: float) -> Any:
             a, delta = use.a.reshape(-1, use.a.shape[-1]), use.delta.reshape(-1, use.delta.shape[-1])
             wide = a.float() if a.element_size() < 4 else a
             part = delta.to(wide.dtype).T @ wide
-        elif use.a.dim() == layer.weight.dim() and layer.module.padding_mode == "zeros":
-            weights = getattr(torch.nn.grad, f"{layer.kind.lower()}_weight")
-            module = layer.module
-            part = weights(
-                use.a.float(), layer.weight.shape, use.delta.float(), module.stride, module.padding, module.dilation
-            )
-        else:
+        elif use.a.dim() == layer.weight.dim():
+            weights, module = getattr(torch.nn.grad, f"{layer.kind.lower()}_weight"), layer.module
+            read, delta = (t.float() if t.element_size() < 4 else t for t in (padded(use.a, module), use.delta))
+            part = weights(read, layer.weight.shape, delta, module.stride, 0, module.dilation)
+        else:  # one image without an axis of rows
             return None
         total = part if total is None else total + part
     return total / scale
@@ -167,6 +165,8 @@ def _activation(uses: list[Use]) -> tuple[float | None, int]:
     if any(a is None or not a.is_floating_point() for a in inputs):
         return None, 0
     if layer.kind.startswith("Conv") and layer.dense:
+        if any(a.dim() != layer.weight.dim() for a in inputs):
+            return None, 0
         sums = [patch_squares(a, layer.module) for a in inputs]
         count = sum(c for _, c in sums)
         fan = int(layer.weight[0].numel())

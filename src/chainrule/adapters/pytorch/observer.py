@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,8 @@ class Observer:
     measured_backwards: int = 0
     not_finite: tuple[int, str, str] | None = None
     """(step, layer, what) of the first value that was NaN or infinite."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """What could not be seen because the watcher itself failed, with the error."""
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _entered: bool = False
     _next: int = 0
@@ -99,10 +101,10 @@ class Observer:
         if self.hidden is None:
             for layer in self.layers:
                 self._hook(tap(layer, self.now, lambda: self._entered))
-            self._hook(self.model.register_forward_pre_hook(self._entering, with_kwargs=True))
+            self._hook(self.model.register_forward_pre_hook(self.entering, with_kwargs=True))
             self._hook(self.model.register_forward_hook(self._leaving, always_call=True))
         if self.criterion is not None and isinstance(self.criterion, torch.nn.Module):
-            self._hook(self.criterion.register_forward_hook(self._judged))
+            self._hook(self.criterion.register_forward_hook(self.judged))
         self._hook(register_optimizer_step_pre_hook(self._before_step))
         self._hook(register_optimizer_step_post_hook(self._after_step))
         self._stack.enter_context(wrapped(torch.autograd, "backward", self._backward))
@@ -122,9 +124,18 @@ class Observer:
     def _hook(self, handle: Any) -> None:
         self._stack.callback(handle.remove)
 
+    @contextlib.contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        """A fault of the watcher must not end somebody's training: it is noted, and the verdict names it."""
+        try:
+            yield
+        except Exception as error:
+            self.faults.setdefault(what, f"{type(error).__name__}: {error}")
+
     # ---- forward ----------------------------------------------------------------------------------------------------
 
-    def _entering(self, module: Any, args: tuple, kwargs: dict) -> None:
+    def entering(self, module: Any, args: tuple, kwargs: dict) -> None:
+        """The model is called."""
         import torch
 
         self._entered = torch.is_grad_enabled()
@@ -153,7 +164,8 @@ class Observer:
             if self._pending and out.requires_grad:
                 self._pending[-1] = Batch(self._pending[-1].args, self._pending[-1].kwargs, None, out.detach())
 
-    def _judged(self, module: Any, args: tuple, out: Any) -> None:
+    def judged(self, module: Any, args: tuple, out: Any) -> None:
+        """The criterion was called with (prediction, target)."""
         if len(args) > 1 and hasattr(args[1], "shape") and getattr(out, "requires_grad", False):
             self._criterion_pair = (args[0].detach(), args[1])
 
@@ -167,7 +179,8 @@ class Observer:
             self.now.reached, self._step_losses = [], []  # an evaluation of a closure that was thrown away
         versions = self._versions() if self.now.on else {}
         for loss in losses:
-            self._read(loss)
+            with self._guard("the autograd graph"):
+                self._read(loss)
         try:
             return run(tensors, *args, **kwargs)
         finally:
@@ -251,7 +264,8 @@ class Observer:
         if not self._ours(optimizer):
             return
         self._inside = optimizer
-        closure = (args[0] if args else kwargs.get("closure")) is not None
+        # The optimizer itself comes first among the arguments of its step.
+        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         self.loop.before_step(optimizer, closure)
         if self.now.on:
             self._before = {y.name: y.weight.detach().clone() for y in self.layers if y.weight is not None}
@@ -275,7 +289,8 @@ class Observer:
                 self.batches.mark(batch.x)
                 self.batches.keep(batch)
         if self.now.on:
-            self._measure()
+            with self._guard("the measurement of a step"):
+                self._measure()
         self.loop.steps += 1
         self._clear()
         if self.on_step is not None:

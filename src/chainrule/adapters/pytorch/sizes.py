@@ -48,14 +48,21 @@ def slope(name: str | None, z: Any) -> Any:
     return formulas[name](z.float() if z.element_size() < 4 else z)
 
 
+def padded(a: Any, module: Any) -> Any:
+    """What a convolution reads: its input with the border that the module adds, of whatever mode."""
+    import torch
+
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    border = module._reversed_padding_repeated_twice
+    return torch.nn.functional.pad(a, border, mode) if any(border) else a
+
+
 def patch_squares(a: Any, module: Any) -> tuple[float, int]:
     """(sum of squares over all patches that a convolution reads from `a`, how many numbers those are)."""
     import torch
 
-    spatial = len(module.kernel_size)
-    squares = a.float().pow(2).sum(1, keepdim=True) if a.dim() == spatial + 2 else a.float().pow(2).sum(0)[None, None]
-    padding = module.padding if not isinstance(module.padding, str) else None
+    squares = padded(a, module).float().pow(2).sum(1, keepdim=True)
     ones = torch.ones(1, 1, *module.kernel_size, dtype=squares.dtype, device=squares.device)
-    convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[spatial - 1]
-    sums = convolve(squares, ones, None, module.stride, module.padding if padding is None else padding, module.dilation)
+    convolve = getattr(torch.nn.functional, f"conv{len(module.kernel_size)}d")
+    sums = convolve(squares, ones, None, module.stride, 0, module.dilation)
     return float(sums.sum()), sums.numel() * int(module.weight[0].numel())

@@ -120,7 +120,7 @@ def train(
                 value.backward()
                 return value
 
-            value = float(optimizer.step(closure))
+            value = float(optimizer.step(closure).detach())
             if not math.isfinite(value):
                 break
             losses[i] = value
@@ -205,8 +205,11 @@ def practitioners_checks(task: Task, expected: float | None, budget: float) -> T
     return replace(facts, seconds=time.perf_counter() - began)
 
 
-def standing_facts(task: Task, step: int, budget: float = 5.0) -> StandingFacts | None:
-    """The gradient against its sampling noise, curvature, and what short trials still gain, at the model's weights."""
+def standing_facts(task: Task, step: int, baseline: float | None = None, budget: float = 5.0) -> StandingFacts | None:
+    """The gradient against its sampling noise, curvature, and what short trials still gain, at the model's weights.
+
+    baseline: loss of the best constant prediction, of which the gains are shares; None: of the loss.
+    """
     import torch
 
     began = time.perf_counter()
@@ -238,8 +241,9 @@ def standing_facts(task: Task, step: int, budget: float = 5.0) -> StandingFacts 
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
             best = min(best, ending(train(task, TRIAL_STEPS, lr, kind=torch.optim.Adam, until=began + budget)))
+    whole = abs(loss) if not baseline or not math.isfinite(baseline) else abs(baseline)
     return replace(
-        found, trial_gain=(loss - best) / abs(loss), same_trial_gain=(loss - own) / abs(loss), trial_steps=TRIAL_STEPS
+        found, trial_gain=(loss - best) / whole, same_trial_gain=(loss - own) / whole, trial_steps=TRIAL_STEPS
     )
 
 
@@ -262,7 +266,7 @@ def _gradient(made: Any, task: Task, batches: list[Batch]) -> tuple[float, Any]:
     total, flat = 0.0, None
     for batch in batches:
         value = task.loss(made(*batch.args, **batch.kwargs), batch.target)
-        total += float(value) / len(batches)
+        total += float(value.detach()) / len(batches)
         if not value.requires_grad:
             return total, None
         found = torch.autograd.grad(value, parameters, allow_unused=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.adapters.pytorch.layers import Layer
-from chainrule.adapters.pytorch.sizes import slope
+from chainrule.adapters.pytorch.sizes import padded, slope
 from chainrule.record.trace import LayerTrace
 
 
@@ -168,7 +168,7 @@ def _matrices(layer: Layer, use: Use) -> tuple[np.ndarray, ...] | None:
         return None
     if layer.kind == "Linear":
         return tuple(array(t.reshape(-1, t.shape[-1])) for t in (use.a, use.z, use.delta))
-    if layer.kind not in ("Conv1d", "Conv2d") or isinstance(layer.module.padding, str):
+    if layer.kind not in ("Conv1d", "Conv2d"):
         return None
     flat = [array(t.flatten(2).transpose(1, 2).reshape(-1, t.shape[1])) for t in (use.z, use.delta)]
     patches = _unfolded(use.a, layer.module)
@@ -178,16 +178,13 @@ def _matrices(layer: Layer, use: Use) -> tuple[np.ndarray, ...] | None:
 def _unfolded(a: Any, module: Any) -> np.ndarray | None:
     import torch
 
-    if a.dim() != len(module.kernel_size) + 2 or module.padding_mode != "zeros":
+    if a.dim() != len(module.kernel_size) + 2:
         return None
+    read = padded(a, module)
     one = len(module.kernel_size) == 1
-    four = a.unsqueeze(2) if one else a
-    settings = [((0, s) if name == "padding" else (1, s)) if one else s for name, s in
-                (("kernel", module.kernel_size[0] if one else module.kernel_size),
-                 ("dilation", module.dilation[0] if one else module.dilation),
-                 ("padding", module.padding[0] if one else module.padding),
-                 ("stride", module.stride[0] if one else module.stride))]  # fmt: skip
-    columns = torch.nn.functional.unfold(four.float(), *settings).transpose(1, 2)
+    settings = [(1, *s) if one else s for s in (module.kernel_size, module.dilation, module.stride)]
+    four = (read.unsqueeze(2) if one else read).float()
+    columns = torch.nn.functional.unfold(four, settings[0], settings[1], 0, settings[2]).transpose(1, 2)
     return array(columns.reshape(-1, columns.shape[-1]))
 
 

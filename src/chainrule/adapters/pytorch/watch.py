@@ -15,10 +15,10 @@ from chainrule.adapters.pytorch.observer import Observer
 from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, rows_between, standing_facts
 from chainrule.errors import ArgumentError, ChainruleWarning
 from chainrule.record import Record, RunRecord, Step, series, write_record
-from chainrule.record.facts import StandingFacts
+from chainrule.record.facts import DataFacts, StandingFacts
 from chainrule.record.trace import NetworkTrace
 
-MOST_BATCHES = 4
+MOST_BATCHES = 32
 """Batches that standing is measured on."""
 
 
@@ -48,8 +48,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        self.observer.detach()
-        self._left = True
+        self.stop()
         if error is None:
             self._end()
             return
@@ -57,6 +56,11 @@ class Watch:
             self._end()
         except Exception as fault:  # the block's own exception is what the user has to see
             warnings.warn(f"the watched run could not be examined: {fault}", ChainruleWarning, stacklevel=2)
+
+    def stop(self) -> None:
+        """Take the hooks away. What was seen stays, and nothing is printed."""
+        self.observer.detach()
+        self._left = True
 
     def _end(self) -> None:
         if self.run_dir is not None:
@@ -75,12 +79,14 @@ class Watch:
         lines = [str(self.examine())]
         if seen.hidden is not None:
             lines.append(f"not seen: {seen.hidden}")
+        lines += [f"not seen: {what}, by a fault in chainrule ({error})" for what, error in seen.faults.items()]
         return "\n".join(lines)
 
     def record(self) -> RunRecord:
         """The run so far, as the doctor reads it."""
         seen = self.observer
-        facts = replace(facts_of(seen, finished=self._left), standing=self.standing())
+        facts = facts_of(seen, finished=self._left)
+        facts = replace(facts, standing=self._stands(facts.data))
         return RunRecord(
             facts=facts,
             loss=series(seen.loss_values()),
@@ -88,11 +94,12 @@ class Watch:
             measurements=MappingProxyType({}),
         ).with_measurements(seen.measurements)
 
-    def standing(self) -> StandingFacts | None:
+    def _stands(self, data: DataFacts | None) -> StandingFacts | None:
         """Where training stands, measured on a copy at the present weights; None where that cannot be done."""
         if self._standing is None or self._standing.step != self.observer.steps:
             task = self._task()
-            self._standing = None if task is None else standing_facts(task, self.observer.steps)
+            baseline = None if data is None or data.target is None else data.target.baseline
+            self._standing = None if task is None else standing_facts(task, self.observer.steps, baseline)
         return self._standing
 
     def _task(self) -> Task | None:
