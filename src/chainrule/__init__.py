@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from chainrule.ops import scan as scan
     from chainrule.ops import stop_gradient as stop_gradient
     from chainrule.ops import where as where
-    from chainrule.see import activations as activations
+    from chainrule.see.explain import Explanation as Explanation
+    from chainrule.see.explain import explain as explain
+    from chainrule.see.flow import Flow as Flow
+    from chainrule.see.flow import flow as flow
+    from chainrule.see.gradients import activations as activations
     from chainrule.see.gradients import gradients as gradients
     from chainrule.training import Callback as Callback
     from chainrule.training import EarlyStopping as EarlyStopping
@@ -57,7 +61,7 @@ _HOMES = {
     "chainrule.graph": "Tensor constant no_grad tensor",
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
-    "chainrule.see": "activations gradients",
+    "chainrule.see": "Explanation Flow activations explain flow gradients",
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -123,6 +123,12 @@ def test_a_change_of_mode_is_noticed():
     assert f.traces == 2
 
 
+def test_two_outputs_that_turn_out_to_be_one_value_are_both_given():
+    found = cr.compile(lambda x: (cr.ops.sin(x) * 2, cr.ops.sin(x) * 2, x, x))(np.arange(3.0))
+    for given, wanted in zip(found, [2 * np.sin(np.arange(3.0))] * 2 + [np.arange(3.0)] * 2, strict=True):
+        np.testing.assert_allclose(given.numpy(), wanted, rtol=1e-14)
+
+
 def test_what_is_returned_is_the_callers_own():
     net = nn.Linear(3, 2)
     x = X.copy()

@@ -16,10 +16,16 @@ from chainrule.graph.tensor import Node, Tensor, as_array
 from chainrule.spec import TensorSpec
 
 
-def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[Tensor]) -> list[Tensor | None]:
+def vjp(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    wrt: Sequence[Tensor],
+    passed: dict[Node, tuple[list[Tensor | None], tuple]] | None = None,
+) -> list[Tensor | None]:
     """Pull ``cotangents`` of ``outputs`` back to ``wrt``, as new values of the same graph.
 
     Gives None where no differentiable path joins an output to an entry of ``wrt``; ``reason`` says why.
+    passed: is filled with what passed each node on the way: (cotangents of its outputs, cotangents of its inputs).
     """
     nodes = _depending(wrt, outputs)
     at: dict[Any, Tensor] = {}
@@ -33,7 +39,10 @@ def vjp(outputs: Sequence[Tensor], cotangents: Sequence[Tensor], wrt: Sequence[T
         dys = [at.pop((node, i), None) for i in range(len(node.specs))]
         if all(dy is None for dy in dys):
             continue
-        for x, dx in zip(node.inputs, pull_back(node, dys), strict=True):
+        pulled = pull_back(node, dys)
+        if passed is not None:
+            passed[node] = (dys, pulled)
+        for x, dx in zip(node.inputs, pulled, strict=True):
             if dx is not None:
                 _add(at, x, dx)
     return [at.get(x.key) for x in wrt]

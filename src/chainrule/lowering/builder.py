@@ -28,6 +28,8 @@ class Builder:
             self.inputs.append(buffer)
             self.values.place(x.key, buffer, x.shape)
         self.outputs: dict[Any, int] = {}
+        self.given: set[int | None] = set()
+        """Buffers that are an output already: sharing can make two outputs one value."""
         taken: set[Any] = {x.key for x in graph.inputs}
         for y in graph.outputs:
             if y.node is not None and y.key not in taken:
@@ -57,15 +59,19 @@ class Builder:
         self.values.place(y.key, target.buffer, y.shape)
 
     def output(self, y: Tensor) -> int:
-        """The buffer of an output; a copy where it is an input, a constant or a view of something else."""
+        """The buffer of an output; a copy where it is an input, a constant, a view of something else or given twice."""
         held = self.values.stored.get(y.key)
-        if held is not None and y.key in self.outputs and held.buffer == self.outputs[y.key]:
-            return held.buffer
         buffer = self.outputs.get(y.key)
+        if buffer in self.given:
+            buffer = None
+        if held is not None and buffer is not None and held.buffer == buffer:
+            self.given.add(buffer)
+            return buffer
         if buffer is None:
             buffer = self.values.add_buffer(y.spec, "output")
         target = Stored(buffer, y.shape, row_major(y.shape))
         self.nest(y.shape, lambda index: [(target, index, self.values.read(y, index))])
+        self.given.add(buffer)
         return buffer
 
     def kept(self, y: Tensor) -> Tensor:

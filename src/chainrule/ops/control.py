@@ -166,7 +166,7 @@ def scan(function: Callable[..., Any], initial: Any, sequences: Any, *, reverse:
     traced = trace(body, *(x.spec for x in state), *(TensorSpec(x.shape[1:], x.dtype) for x in xs), lifts=True)
     if traced.targets:
         raise GraphError("scan: its function writes to a buffer, which would keep one step's value: return it as state")
-    outputs = _apply_scan(traced.graph, state, xs, traced.captured, reverse)
+    outputs = apply_scan(traced.graph, state, xs, traced.captured, reverse)
     last, ys = outputs[: len(state)], outputs[len(state) : len(traced.graph.outputs)]
     return (last if many_states else last[0]), (ys if shape_of_result[0] else ys[0])
 
@@ -177,7 +177,7 @@ def _as_tuple(value: Any) -> tuple[tuple[Tensor, ...], bool]:
     return (as_tensor(value),), False
 
 
-def _apply_scan(body: Graph, state: Sequence, xs: Sequence, fixed: Sequence, reverse: bool) -> tuple[Tensor, ...]:
+def apply_scan(body: Graph, state: Sequence, xs: Sequence, fixed: Sequence, reverse: bool) -> tuple[Tensor, ...]:
     inputs = (*state, *xs, *fixed)
     differentiated = any(x.array is None or (x.requires_grad and context.recording) for x in inputs)
     kept = _values_read_backward(body, len(state)) if differentiated else ()
@@ -249,7 +249,7 @@ def _scan_pullback(
     drows = [i for i in flowing if i >= carries]
     back = _backward_body(body, carries, sequences, kept, dstate, drows)
     floating_fixed = [f for f in fixed if f.spec.floating]
-    outputs = _apply_scan(
+    outputs = apply_scan(
         back,
         [*(zeros_like(ys[i]) if dys[i] is None else dys[i] for i in dstate), *map(zeros_like, floating_fixed)],
         [*(dys[i] for i in drows), *xs, *ys[first_kept:]],

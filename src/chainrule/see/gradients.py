@@ -144,6 +144,17 @@ def _gradients(
     return float(value), Gradients(gradients, {n: why for n, why in found if why})
 
 
+def traced_step(net: Any, loss: str | Callable[..., Tensor], x: Any, y: Any, what: str, backend: str | None) -> Any:
+    """The pinned variant's trace of ``loss(net(x), y)``, of what people pass. what: the function that was called."""
+    from chainrule.see.pinned import pinned
+
+    _require_module(net, what)
+    inputs, targets = _rows(net, x), _truth(y)
+    if inputs.ndim == 0 or len(inputs) == 0:
+        raise ShapeError(f"{what} needs rows, got x of shape {list(inputs.shape)}")
+    return pinned(net, _function(loss), inputs, targets, backend)
+
+
 def activations(net: Module, x: Any) -> dict[str, np.ndarray]:
     """What each layer gives for ``x``, by the layer's name, in the mode that the network is in.
 
