@@ -75,6 +75,25 @@ def following(loss: Any, nodes: Iterable[Any], of_loss: frozenset = frozenset())
     return found
 
 
+def feeders(node: Any, layers: frozenset) -> dict[Any, tuple[str, ...]]:
+    """The layers whose outputs reach a node by no other layer, each with the functions between, from below."""
+    found: dict[Any, tuple[str, ...]] = {}
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(below, ()) for below in inputs_of(node)]
+    known = set()
+    while waiting:
+        at, through = waiting.pop()
+        if at in layers:
+            found.setdefault(at, through)
+            continue
+        if at in known:
+            continue
+        known.add(at)
+        name = FUNCTIONS.get(plain(at), plain(at).lower())
+        onward = through if plain(at) in SHAPES else (name, *through)
+        waiting.extend((below, onward) for below in inputs_of(at))
+    return found
+
+
 def _users(root: Any) -> dict[Any, list[Any]]:
     users: dict[Any, list[Any]] = {root: []}
     waiting = [root]

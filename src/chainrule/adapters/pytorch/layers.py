@@ -42,8 +42,8 @@ class Layer:
 
     @property
     def weight_name(self) -> str:
-        """Full name of that parameter in `state_dict`."""
-        return self.full(next(n for n, p in self.parameters if p is self.weight))
+        """Name of that parameter in the layer."""
+        return next((n for n, p in self.parameters if p is self.weight), "weight")
 
     def full(self, parameter: str) -> str:
         """Name of a parameter in `state_dict`."""

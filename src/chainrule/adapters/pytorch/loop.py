@@ -129,7 +129,8 @@ class Loop:
         entry = self.schedules.setdefault(id(schedule), Schedule(type(schedule).__name__))
         optimizer = getattr(schedule, "optimizer", None)
         if not entry.calls and not self.scaled and optimizer is not None:
-            entry.early = not getattr(optimizer, "_opt_called", True)
+            counted = hasattr(optimizer.step, "_wrapped_by_lr_sched")  # PyTorch's own mark, for the same question
+            entry.early = counted and not getattr(optimizer, "_opt_called", False)
         entry.calls += 1
 
     @property

@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from chainrule.adapters.pytorch.layers import Layer
 from chainrule.adapters.pytorch.sizes import bad_share, padded, patch_squares, rms, slope
-from chainrule.adapters.pytorch.uses import Use, array, layer_trace, rows_of
+from chainrule.adapters.pytorch.uses import Use, rows_of
 from chainrule.record import Measurement, Quantity
-from chainrule.record.trace import NetworkTrace
 
 # Slopes of the functions that saturate on both sides, and the share of them below which an entry counts as saturated:
 # as for a run of chainrule, record/measure.py.
 STEEPEST = {"sigmoid": 0.25, "tanh": 1.0}
 LEFT_WHEN_SATURATED = 0.05
-
-
-@dataclass(eq=False)
-class Measured:
-    """step: updates made before it; uses: by layer, in the order of the forward pass; rows: of all its batches."""
-
-    step: int
-    rows: int
-    uses: dict[str, list[Use]]
-    weights: dict[str, Any]
-    following: dict[str, str]
-    scale: float
-    measurements: tuple[Measurement, ...] = ()
-    loss: Any = math.nan
-
-    def trace(self) -> NetworkTrace:
-        """The layers with weights whose gradient is activation times error, from the input on, as arrays."""
-        made = (
-            layer_trace(
-                found, self.rows, array(self.weights[name]), self.following.get(name), self.scale
-            )
-            for name, found in self.uses.items()
-            if found and found[0].layer.dense
-        )
-        return NetworkTrace(tuple(t for t in made if t is not None), float(self.loss), self.rows, self.step)
 
 
 def measured_of(
@@ -52,8 +25,8 @@ def measured_of(
     before: dict[str, Any],
     gradients: dict[str, float],
     scale: float,
-) -> Measured | None:
-    """Numbers for every layer: all factors for Linear and convolutions, sizes for the rest; None: nothing ran."""
+) -> tuple[Measurement, ...]:
+    """Numbers for every layer: all factors for Linear and convolutions, sizes for the rest."""
     known = {name: found for name, found in uses.items() if found}
     rows = max((rows_of(found) for found in known.values()), default=0)
     measurements: list[Measurement] = []
@@ -75,7 +48,7 @@ def measured_of(
         values += _units(layer, found, following.get(name))
         values += _gains(found, above, following.get(name), n, scale)
         measurements += [Measurement(step, name, str(q), float(v)) for q, v in values]
-    return Measured(step, rows, known, before, dict(following), scale, tuple(measurements))
+    return tuple(measurements)
 
 
 def _gradient(uses: list[Use], scale: float) -> Any:
@@ -105,7 +78,7 @@ def _parameter(
     layer: Layer, before: dict[str, Any], gradient: Any, size: float | None
 ) -> Iterator[tuple[str, float]]:
     weight = layer.weight.detach()
-    first = before.get(layer.name)
+    first = before.get(layer.full(layer.weight_name))
     if first is not None:
         yield Quantity.WEIGHT, rms(first)
         yield Quantity.UPDATE, rms(weight - first)

@@ -14,10 +14,11 @@ from chainrule.adapters.pytorch import graph
 from chainrule.adapters.pytorch.batches import Batch, Batches, copied, first_tensor
 from chainrule.adapters.pytorch.layers import Layer, follows_mode, hidden_reason, layers_of
 from chainrule.adapters.pytorch.loop import Loop
-from chainrule.adapters.pytorch.measured import Measured, measured_of
+from chainrule.adapters.pytorch.measured import measured_of
 from chainrule.adapters.pytorch.patches import classes_with, wrapped
-from chainrule.adapters.pytorch.sizes import rms
-from chainrule.adapters.pytorch.uses import Pass, Use, tap
+from chainrule.adapters.pytorch.sizes import bad_share, rms
+from chainrule.adapters.pytorch.trace import Kept
+from chainrule.adapters.pytorch.uses import Pass, Use, rows_of, tap
 from chainrule.record import Measurement, Quantity
 
 FIRST = 10
@@ -52,7 +53,7 @@ class Observer:
     """Of prediction and target, where they were broadcast."""
     output: Any = None
     """Shape of what the model gives, if it is one tensor."""
-    last: Measured | None = None
+    last: Kept | None = None
     """The latest step that was measured in full."""
     first_weights: dict[str, float] = field(default_factory=dict)
     """Standard deviation of each weight when watching began."""
@@ -73,6 +74,11 @@ class Observer:
     _step_losses: list[tuple[Any, bool]] = field(default_factory=list)
     _criterion_pair: tuple[Any, Any] | None = None
     _gradient_sizes: dict[str, float] = field(default_factory=dict)
+    _gradients: dict[str, Any] = field(default_factory=dict)
+    _buffers: dict[str, Any] = field(default_factory=dict)
+    """As they were when the step's forward pass began."""
+    _random: Any = None
+    _parents: dict[Use, dict[Use, tuple[str, ...]]] = field(default_factory=dict)
     _before: dict[str, Any] = field(default_factory=dict)
     _inside: Any = None
     """The optimizer whose step runs."""
@@ -146,6 +152,9 @@ class Observer:
         self.now.rows = int(x.shape[self._row_axis()]) if x is not None and x.dim() > self._row_axis() else 0
         self._eval = bool(self._modes) and not any(m.training for m in self._modes)
         self._pending.append(Batch(args, kwargs, None))
+        if self.now.on:
+            self._random = torch.get_rng_state()
+            self._buffers = {n: b.clone() for n, b in self.model.named_buffers()}
 
     def _row_axis(self) -> int:
         """Recurrent networks take time steps first unless told otherwise."""
@@ -213,6 +222,10 @@ class Observer:
         if self.now.on and any(u.layer.name not in self.following for u in self.now.started.values()):
             found = graph.following(loss, ends, frozenset() if seen is None else seen.nodes)
             self.following |= {self.now.started[node].layer.name: name for node, name in found.items()}
+        if self.now.on:
+            started = self.now.started
+            below = {u: graph.feeders(n, frozenset(ends)) for n, u in started.items()}
+            self._parents = {u: {started[n]: through for n, through in found.items()} for u, found in below.items()}
 
     def _note_head(self, seen: graph.Seen) -> None:
         batch = self._pending[-1] if self._pending else None
@@ -238,6 +251,11 @@ class Observer:
             if p.grad is not None and versions.get(id(p)) != (id(p.grad), p.grad._version):
                 self.reached.add(id(p))
         scale = self.scale
+        self._gradients = {
+            n.replace("_orig_mod.", ""): p.grad.detach().clone()
+            for n, p in self.model.named_parameters()
+            if p.grad is not None
+        }
         # Clipping comes after this and would change them.
         self._gradient_sizes = {
             y.name: rms(y.weight.grad) / scale for y in self.layers if _grad(y.weight) is not None
@@ -268,7 +286,8 @@ class Observer:
         closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         self.loop.before_step(optimizer, closure)
         if self.now.on:
-            self._before = {y.name: y.weight.detach().clone() for y in self.layers if y.weight is not None}
+            held = [*self.model.named_parameters(remove_duplicate=False), *self._buffers.items()]
+            self._before = {n.replace("_orig_mod.", ""): p.detach().clone() for n, p in held}
 
     def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         if not self._ours(optimizer):
@@ -311,23 +330,39 @@ class Observer:
         return True
 
     def _measure(self) -> None:
-        """Turn what the hooks kept of this step into numbers, and keep it as the latest trace."""
+        """Turn what the hooks kept of this step into numbers, and keep it as the latest step to look into."""
+        order = {use: i for i, use in enumerate(self.now.started.values())}
+        reached = sorted((u for u in self.now.reached if u in order), key=lambda u: order[u])
         uses: dict[str, list[Use]] = {name: [] for name in self.now.order}
-        for use in self.now.reached:
+        for use in reached:
             uses.setdefault(use.layer.name, []).append(use)
-        found = measured_of(
-            self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale
-        )
-        if found is None:
-            return
-        self.measurements += found.measurements
-        if found.uses:
-            self.last = found
-            self.last.loss = self.losses[-1]
-            self.batches.latest = copied(self._pending[-1]) if self._pending else None
-        for m in found.measurements:
-            if m.quantity == Quantity.NOT_FINITE and m.value > 0 and self.not_finite is None:
-                self.not_finite = (self.steps, m.layer, "its values")
+        found = measured_of(self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale)
+        self.measurements += found
+        if self.not_finite is None:
+            self._place_not_finite(reached)
+        if reached:
+            self.last = Kept(
+                self.steps, rows_of(reached), reached, self._before, self._gradients, dict(self.following), self.scale,
+                float(self.losses[-1]), copied(self._pending[-1]) if self._pending else None, self._random, self._parents,
+                self._aliases(),
+            )  # fmt: skip
+
+    def _place_not_finite(self, reached: list[Use]) -> None:
+        """The first layer whose output is not finite; if all are, the last whose error is not."""
+        values = next((u for u in reached if bad_share(u.z)), None)
+        errors = next((u for u in reversed(reached) if bad_share(u.delta)), None)
+        found, what = (values, "the output of") if values is not None else (errors, "the error at")
+        if found is not None:
+            self.not_finite = (self.steps, found.layer.name, what)
+
+    def _aliases(self) -> dict[str, str]:
+        """Other names of shared parameters -> their first name."""
+        first: dict[int, str] = {}
+        return {
+            n: first[id(p)]
+            for n, p in self.model.named_parameters(remove_duplicate=False)
+            if first.setdefault(id(p), n) != n
+        }
 
     # ---- what else a loop calls -------------------------------------------------------------------------------------
 

@@ -287,7 +287,7 @@ def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]
     if not size or not math.isfinite(size):
         return unknown
     wide = copy.deepcopy(made).double()
-    batches = [_widened(b) for b in task.batches[:1]]
+    batches = [widened(b) for b in task.batches[:1]]
     parameters = [p for p in wide.parameters() if p.requires_grad]
     origin = [p.detach().clone() for p in parameters]
 
@@ -327,7 +327,9 @@ def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]
     return {"curvature": along, "highest_curvature": float(values[-1]), "lowest_curvature": float(values[0])}
 
 
-def _widened(batch: Batch) -> Batch:
+def widened(batch: Batch) -> Batch:
+    """The batch in float64."""
+
     def wide(item: Any) -> Any:
         return item.double() if hasattr(item, "is_floating_point") and item.is_floating_point() else item
 

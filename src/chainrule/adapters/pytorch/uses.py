@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from chainrule.adapters.pytorch.layers import Layer
-from chainrule.adapters.pytorch.sizes import padded, slope
-from chainrule.record.trace import LayerTrace
 
 
 @dataclass(eq=False)
@@ -115,77 +113,6 @@ def _tensor(found: Any) -> Any:
 def rows_of(uses: list[Use]) -> int:
     """Rows of all forward passes that the uses belong to."""
     return sum({use.call: use.rows for use in uses}.values())
-
-
-def layer_trace(uses: list[Use], n: int, weight: np.ndarray, activation: str | None, scale: float) -> LayerTrace | None:
-    """The trace of a Linear or a convolution from its uses in a step on n rows; None where it cannot be laid out.
-
-    A row that uses the weight at p positions (time steps, patches, two branches) has them in the second axis.
-    scale: what loss scaling multiplied the loss by.
-    """
-    layer = uses[0].layer
-    each = [_matrices(layer, use) for use in uses]
-    if any(m is None for m in each):
-        return None
-    calls = {use.call: use.rows for use in uses}
-    parts: dict[object, list[tuple[np.ndarray, ...]]] = {call: [] for call in calls}
-    for use, found in zip(uses, each, strict=True):
-        rows = use.rows
-        if found is None or not rows or found[0].shape[0] % rows:
-            return None
-        # Layers take [n, p, in]; one that was called on merged axes has them merged in this order too.
-        parts[use.call].append(tuple(m.reshape(rows, -1, m.shape[-1]) for m in found))
-    try:
-        a, z, delta = (
-            np.concatenate([np.concatenate([part[i] for part in found], axis=1) for found in parts.values()])
-            for i in range(3)
-        )
-    except ValueError:  # forwards with another number of positions each
-        return None
-    delta = delta * np.asarray(n / scale, delta.dtype)
-    if a.shape[1] == 1:
-        a, z, delta = a[:, 0], z[:, 0], delta[:, 0]
-    import torch
-
-    local = slope(activation, torch.from_numpy(z))
-    bias = dict(layer.parameters).get("bias")
-    return LayerTrace(
-        name=layer.name,
-        kind=layer.kind,
-        a=a,
-        z=z,
-        delta=delta,
-        weight=weight.reshape(weight.shape[0], -1),
-        bias=None if bias is None else array(bias),
-        activation=activation,
-        local_derivative=None if local is None else local.numpy(),
-    )
-
-
-def _matrices(layer: Layer, use: Use) -> tuple[np.ndarray, ...] | None:
-    """(a, z, delta) of one use as [terms, features], or None."""
-    if use.a is None or use.delta is None:
-        return None
-    if layer.kind == "Linear":
-        return tuple(array(t.reshape(-1, t.shape[-1])) for t in (use.a, use.z, use.delta))
-    if layer.kind not in ("Conv1d", "Conv2d"):
-        return None
-    flat = [array(t.flatten(2).transpose(1, 2).reshape(-1, t.shape[1])) for t in (use.z, use.delta)]
-    patches = _unfolded(use.a, layer.module)
-    return None if patches is None else (patches, *flat)
-
-
-def _unfolded(a: Any, module: Any) -> np.ndarray | None:
-    import torch
-
-    if a.dim() != len(module.kernel_size) + 2:
-        return None
-    read = padded(a, module)
-    one = len(module.kernel_size) == 1
-    settings = [(1, *s) if one else s for s in (module.kernel_size, module.dilation, module.stride)]
-    four = (read.unsqueeze(2) if one else read).float()
-    columns = torch.nn.functional.unfold(four, settings[0], settings[1], 0, settings[2]).transpose(1, 2)
-    return array(columns.reshape(-1, columns.shape[-1]))
 
 
 def array(tensor: Any) -> np.ndarray:

@@ -7,16 +7,21 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule.adapters.pytorch.facts import facts_of
 from chainrule.adapters.pytorch.objective import objective
 from chainrule.adapters.pytorch.observer import Observer
+from chainrule.adapters.pytorch.trace import network_trace
 from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, rows_between, standing_facts
 from chainrule.errors import ArgumentError, ChainruleWarning
 from chainrule.record import Record, RunRecord, Step, series, write_record
 from chainrule.record.facts import DataFacts, StandingFacts
 from chainrule.record.trace import NetworkTrace
+
+if TYPE_CHECKING:
+    from chainrule.see.explain import Explanation
+    from chainrule.see.flow import Flow
 
 MOST_BATCHES = 32
 """Batches that standing is measured on."""
@@ -117,7 +122,20 @@ class Watch:
         if seen.last is None:
             reason = seen.hidden or "no update was made whose layers could be seen. Take a step in the block first"
             raise ArgumentError(f"watch: there is no step to look into: {reason}")
-        return seen.last.trace()
+        loss = objective(seen.criterion, None if seen.seen is None else seen.seen.loss)
+        return network_trace(seen.last, seen.model, loss, "loss" if seen.seen is None else seen.seen.loss)
+
+    def flow(self) -> Flow:
+        """Layer by layer, where the signal of the latest measured step lives or dies."""
+        from chainrule.see.flow import flow_trace
+
+        return flow_trace(self.trace())
+
+    def explain(self, name: Any = None, *, sample: int | None = None) -> Explanation:
+        """One weight of the latest measured step ("0.weight[7, 2]"): activation x error, by sample and by path."""
+        from chainrule.see.explain import explain_trace
+
+        return explain_trace(self.trace(), name, sample=sample)
 
     def examine(self) -> Any:
         """The doctor's Report on the run so far."""
