@@ -1,0 +1,260 @@
+"""The checks that practitioners run by hand, on copies of a network: short trainings within a budget of time."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from chainrule.doctor.trial.observe import Observer
+from chainrule.errors import NonFiniteError
+from chainrule.graph import Tensor
+from chainrule.nn import Module
+from chainrule.optim import Adam, Optimizer
+from chainrule.record import Quantity, measurements_of
+from chainrule.record.facts import StandingFacts, SweepPoint, TrialFacts
+from chainrule.training.step import StepOptions, TrainingStep
+
+Loss = Callable[..., Tensor]
+
+TRIAL_STEPS = 100
+OVERFIT_ROWS = 16
+SWEEP = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Factors of the learning rate that was asked for."""
+
+TRIAL_RATES = (1e-3, 1e-2)
+"""Learning rates of Adam in a trial that asks what could still be gained: its default, and ten times that."""
+
+DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: a network, rows and targets as the loss takes them, and the way in which it is done."""
+
+    net: Module
+    loss: Loss
+    x: np.ndarray
+    y: np.ndarray
+    optimizer: Optimizer
+    batch_size: int = 32
+    options: StepOptions = StepOptions()
+    seed: int = 0
+    backend: str | None = None
+
+
+class Trials:
+    """Short trainings of a copy of the network, each from the same weights; the network itself never changes."""
+
+    def __init__(self, task: Task, optimizer: Optimizer | None = None) -> None:
+        self.task = task
+        self.net = copy.deepcopy(task.net).train()
+        self.first = self.net.state_dict()
+        self.optimizer = task.optimizer if optimizer is None else optimizer
+        self.step = TrainingStep(self._forward, self.net, self.optimizer, task.options, task.backend, task.seed)
+        self.moments = {slot: flat.copy() for slot, flat in self.step.state.moments.items()}
+
+    def _forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.task.loss(self.net(x), y)
+
+    def train(self, steps: int, lr: float, x: np.ndarray | None = None, y: np.ndarray | None = None) -> np.ndarray:
+        """Losses of `steps` updates, float64 [steps]; infinite from the update on that could not be made."""
+        x, y = self.task.x if x is None else x, self.task.y if y is None else y
+        state = self.step.state
+        self.net.load_state_dict(self.first)
+        for slot, flat in state.moments.items():
+            flat[...] = self.moments[slot]
+        state.step = 0
+        size = min(self.task.batch_size, len(x))
+        random = np.random.default_rng(self.task.seed)
+        order = np.concatenate([random.permutation(len(x))[: len(x) // size * size] for _ in range(-(-steps * size // len(x)) + 1)])  # fmt: skip
+        batches = order[: steps * size].reshape(steps, size)
+        losses = np.full(steps, math.inf)
+        with np.errstate(all="ignore"):
+            made, _ = self._many((x, y), batches, [lr] * steps)
+        losses[: len(made)] = np.where(np.isfinite(made), made, math.inf)
+        return losses
+
+    def _many(self, rows: Any, batches: np.ndarray, rates: list[float]) -> tuple[np.ndarray, Any]:
+        try:
+            return self.step.many(rows, batches, rates)
+        except NonFiniteError as error:
+            return np.zeros(0), error
+
+
+def ending(losses: np.ndarray) -> float:
+    """The loss at the end of a trial: the mean of its last fifth."""
+    return float(np.mean(losses[-max(len(losses) // 5, 1) :]))
+
+
+def practitioners_checks(task: Task, initial: float, expected: float | None, budget: float) -> TrialFacts:
+    """Overfit one batch, zeroed inputs, shuffled labels, a sweep of learning rates: what fits into `budget` seconds."""
+    began = time.perf_counter()
+    trials = Trials(task)
+    lr, some = task.optimizer.lr, slice(0, OVERFIT_ROWS)
+    facts = TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)
+
+    def left() -> bool:
+        return time.perf_counter() - began < budget
+
+    real = trials.train(TRIAL_STEPS, lr)
+    facts = replace(facts, trained_loss=ending(real), trial_steps=TRIAL_STEPS)
+    if left():
+        facts = replace(facts, zeroed_loss=ending(trials.train(TRIAL_STEPS, lr, np.zeros_like(task.x))))
+    if left():
+        shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
+        facts = replace(facts, shuffled_loss=ending(trials.train(TRIAL_STEPS, lr, y=shuffled)))
+    points = [SweepPoint(lr=lr, loss=facts.trained_loss or math.inf)]
+    for factor in sorted(SWEEP, key=lambda f: abs(math.log(f))):
+        if factor != 1.0 and left():
+            points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(TRIAL_STEPS, lr * factor))))
+    facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=TRIAL_STEPS)
+    if left():
+        best = min(facts.sweep, key=lambda p: p.loss).lr
+        few = trials.train(2 * TRIAL_STEPS, best, task.x[some], task.y[some])
+        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * TRIAL_STEPS)
+    return replace(facts, seconds=time.perf_counter() - began)
+
+
+def redraws(observer: Observer, x: np.ndarray, y: np.ndarray, facts: TrialFacts, budget: float) -> TrialFacts:
+    """How often other first weights of the same initialisers have a fault, on the same batch."""
+    began, counts, draws = time.perf_counter(), dict.fromkeys(FAULTS, 0), 0
+    while draws < DRAWS and (draws < 2 or time.perf_counter() - began < budget):
+        with np.errstate(all="ignore"):
+            look = observer.look(x, y, observer.redrawn(draws + 1))
+            found = fault_of(measurements_of(look.trace), look.trace.loss)
+        draws += 1
+        if found is not None:
+            counts[found] += 1
+    return replace(facts, draws=draws, probability={name: n / draws for name, n in counts.items()})
+
+
+FAULTS = ("not finite", "dead layer", "zero error", "vanishing", "exploding")
+
+LOST = 1e-4
+"""Share of the error that reaches the first layer, below which the chain vanishes."""
+
+
+def fault_of(measured: Any, loss: float) -> str | None:
+    """The fault that one look shows, if any."""
+    table: dict[str, dict[str, float]] = {}
+    for m in measured:
+        table.setdefault(m.layer, {})[str(m.quantity)] = m.value
+    layers = list(table.values())
+    if not math.isfinite(loss) or any(q.get(Quantity.NOT_FINITE, 0) for q in layers):
+        return "not finite"
+    if not layers:
+        return None
+    errors = [q.get(Quantity.ERROR, 0.0) for q in layers]
+    if errors[-1] == 0:
+        return "zero error"
+    if any(q.get(Quantity.DEAD) == 1 for q in layers):
+        return "dead layer"
+    if errors[0] < LOST * errors[-1]:
+        return "vanishing"
+    return "exploding" if errors[0] > errors[-1] / LOST else None
+
+
+def standing_facts(task: Task, observer: Observer, x: np.ndarray, y: np.ndarray, step: int) -> StandingFacts:
+    """The gradient against its sampling noise, and the curvature along it, at the network's weights on rows x."""
+    look = observer.look(x, y)
+    table = {(m.layer, str(m.quantity)): m.value for m in measurements_of(look.trace)}
+    sizes = {layer.name: layer.weight.size for layer in look.trace.layers}
+    norm = math.sqrt(sum(n * table.get((k, Quantity.GRADIENT), 0.0) ** 2 for k, n in sizes.items()))
+    noise = math.sqrt(sum(n * table.get((k, Quantity.NOISE), 0.0) ** 2 for k, n in sizes.items()))
+    flat = np.concatenate([g.ravel() for g in look.gradients.values()]) if look.gradients else np.zeros(1)
+    return StandingFacts(
+        step=step,
+        rows=len(x),
+        loss=look.trace.loss,
+        gradient_norm=norm,
+        gradient_noise=noise,
+        zero_gradient=not flat.any(),
+        **curvatures(task, x, y),
+    )
+
+
+def curvatures(task: Task, x: np.ndarray, y: np.ndarray, iterations: int = 8) -> dict[str, float | None]:
+    """Second derivatives along the gradient, and the largest and lowest that power iteration finds.
+
+    Hessian-vector products as central differences of the gradient in float64, whose error of about 1e-8 relative is far
+    below what is asked of them.
+    """
+    net = copy.deepcopy(task.net).to("float64")
+    x = x.astype(np.float64) if x.dtype.kind == "f" else x
+    observer = Observer(net, task.loss, x, y.astype(np.float64) if y.dtype.kind == "f" else y)
+    weights, names = observer.weights(), [n for n in observer.trainable if n not in observer.reasons]
+    keyed = observer.named(weights)
+    order = {id(w): i for i, w in enumerate(weights)}
+    places = [order[id(keyed[n])] for n in names]
+
+    def gradient(shift: list[np.ndarray] | None, scale: float) -> list[np.ndarray]:
+        moved = list(weights)
+        for i, place in enumerate(places):
+            moved[place] = weights[place] if shift is None else weights[place] + scale * shift[i]
+        found = observer.look(x, y, moved).gradients
+        return [found[n] for n in names]
+
+    def norm(v: list[np.ndarray]) -> float:
+        return math.sqrt(sum(float(np.vdot(p, p)) for p in v))
+
+    def product(v: list[np.ndarray]) -> list[np.ndarray]:
+        up, down = gradient(v, STEP), gradient(v, -STEP)
+        return [(a - b) / (2 * STEP) for a, b in zip(up, down, strict=True)]
+
+    unknown: dict[str, float | None] = {"curvature": None, "highest_curvature": None, "lowest_curvature": None}
+    with np.errstate(all="ignore"):
+        g = gradient(None, 0)
+        size = norm(g)
+        if not size or not math.isfinite(size):
+            return unknown
+        v = [p / size for p in g]
+        products, along = product(v), math.nan
+        along = sum(float(np.vdot(a, b)) for a, b in zip(v, products, strict=True))
+        highest, lowest = _extremes(v, products, product, norm, iterations)
+    found = {"curvature": along, "highest_curvature": highest, "lowest_curvature": lowest}
+    return found if all(map(math.isfinite, found.values())) else unknown
+
+
+STEP = 1e-5
+
+
+def _extremes(v: Any, hv: Any, product: Any, norm: Any, iterations: int) -> tuple[float, float]:
+    """Largest and lowest eigenvalue by Lanczos' iteration from v: those of its small tridiagonal matrix."""
+    basis, alphas, betas = [v], [], []
+    w = hv
+    for _ in range(iterations):
+        alphas.append(sum(float(np.vdot(a, b)) for a, b in zip(w, basis[-1], strict=True)))
+        for q in basis:  # full orthogonalisation: there are few
+            part = sum(float(np.vdot(a, b)) for a, b in zip(w, q, strict=True))
+            w = [a - part * b for a, b in zip(w, q, strict=True)]
+        size = norm(w)
+        if size < 1e-10 or len(alphas) == iterations:
+            break
+        betas.append(size)
+        basis.append([p / size for p in w])
+        w = product(basis[-1])
+    values = np.linalg.eigvalsh(
+        np.diag(alphas) + np.diag(betas[: len(alphas) - 1], 1) + np.diag(betas[: len(alphas) - 1], -1)
+    )
+    return float(values[-1]), float(values[0])
+
+
+def gains(task: Task, budget: float) -> tuple[float, float, int]:
+    """What short trials from the present weights end with, as losses: (of the best step tried, of the run's own, steps).
+
+    Adam is tried at its usual rates, for the question is only whether anything is left to gain.
+    """
+    began = time.perf_counter()
+    own = ending(Trials(task).train(TRIAL_STEPS, task.optimizer.lr))
+    best = own
+    other = Trials(task, Adam())
+    for lr in TRIAL_RATES:
+        if time.perf_counter() - began < budget:
+            best = min(best, ending(other.train(TRIAL_STEPS, lr)))
+    return best, own, TRIAL_STEPS
