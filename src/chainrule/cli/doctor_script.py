@@ -53,7 +53,9 @@ def _judge(watch: Watch, output: Output) -> tuple[dict[str, Any], bool]:
     report = watch.examine() if seen.steps else None
     entry: dict[str, Any] = {"model": type(seen.model).__name__, "steps": seen.steps, "hidden": seen.hidden}
     if report is not None:
-        entry["report"] = report.to_dict()
+        from chainrule.doctor.reports.plain_data import as_data
+
+        entry["report"] = as_data(report)
     return entry, report is not None and any(f.severity == "error" for f in report.findings)
 
 

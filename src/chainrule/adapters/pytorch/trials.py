@@ -65,8 +65,11 @@ def untouched(generators: Any = ()) -> Iterator[None]:
                 generator.set_state(state)
 
 
-def copy_of(model: Any) -> Any:
-    """A copy of the model without its gradients and hooks, in its modes; None where it cannot be copied."""
+def copy_of(model: Any, training: bool = False) -> Any:
+    """A copy of the model without its gradients and hooks; None where it cannot be copied.
+
+    training: in training mode, whatever mode the model is in.
+    """
     try:
         made = copy.deepcopy(model)
     except (RuntimeError, TypeError, NotImplementedError):
@@ -76,7 +79,7 @@ def copy_of(model: Any) -> Any:
             getattr(module, hooks).clear()
     for parameter in made.parameters():
         parameter.grad = None
-    return made
+    return made.train() if training else made
 
 
 def optimizer_for(task: Task, made: Any, lr: float | None = None) -> Any:
@@ -108,7 +111,7 @@ def train(
     losses = np.full(steps, math.inf)
     with untouched(), torch.enable_grad():
         torch.manual_seed(0)
-        made = copy_of(task.model)
+        made = copy_of(task.model, training=True)
         optimizer = optimizer_for(task, made, lr) if kind is None else kind(made.parameters(), lr=lr)
         given = task.batches if batches is None else batches
         for i in range(steps):
@@ -213,7 +216,7 @@ def standing_facts(task: Task, step: int, baseline: float | None = None, budget:
     import torch
 
     began = time.perf_counter()
-    made = copy_of(task.model)
+    made = copy_of(task.model, training=True)
     if made is None:
         return None
     with untouched(), torch.enable_grad():

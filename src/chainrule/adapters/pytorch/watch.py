@@ -139,9 +139,9 @@ class Watch:
 
     def examine(self) -> Any:
         """The doctor's Report on the run so far."""
-        from chainrule.doctor import examine
+        from chainrule.doctor.judge import judge
 
-        return examine(self.record())
+        return judge(self.record(), title=type(self.observer.model).__name__)
 
     def _write(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
