@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chainrule.backends.native.runtime import set_threads as set_threads
     from chainrule.backends.native.runtime import threads as threads
     from chainrule.compiler import compile as compile
+    from chainrule.doctor import diagnose as diagnose
     from chainrule.graph import Tensor as Tensor
     from chainrule.graph import constant as constant
     from chainrule.graph import no_grad as no_grad
@@ -58,6 +59,7 @@ _HOMES = {
     "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
+    "chainrule.doctor": "diagnose",
     "chainrule.graph": "Tensor constant no_grad tensor",
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
@@ -65,7 +67,7 @@ _HOMES = {
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = ("autodiff", "compiler", "data", "errors", "graph", "nn", "ops", "optim", "record", "see", "training")
+_MODULES = ("autodiff", "compiler", "data", "doctor", "errors", "graph", "nn", "ops", "optim", "record", "see", "training")
 
 __all__ = [
     *_HOME,

@@ -69,7 +69,10 @@ def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Fin
     the larger one is the cause. A note is no cause of a flag.
     """
     explains = {rule.name: set(rule.explains) for rule in rules}
-    order = sorted(found, key=lambda f: (ORDER[f.severity], not f.proof, -_weight(f, explains, found), f.code))
+    order = sorted(
+        found,
+        key=lambda f: (f.severity == "note", not f.proof, -_weight(f, explains, found), ORDER[f.severity], f.code),
+    )
     causes: list[Finding] = []
     under: dict[str, list[Finding]] = {}
     taken: set[str] = set()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.record import RunRecord
+from chainrule.record import Quantity, RunRecord
+from chainrule.record.facts import StandingFacts
 
 LEAST_STEPS = 20
 """Updates below which nothing is said about the course of a run."""
@@ -18,6 +19,12 @@ GAIN = 0.03
 
 CHANCE = 2.0
 """Times its sampling noise up to which a gradient may be chance: two standard errors."""
+
+BARELY = 0.1
+"""Progress below which it is asked whether the error gets through at all."""
+
+THROUGH = 1e-3
+"""Share of the last layer's error at the first, and of the rows' spread at the outputs, that counts as getting through."""
 
 NEGATIVE = 0.05
 """Share of the largest curvature below which a negative one is rounding and the noise of rows."""
@@ -35,6 +42,8 @@ class Standing:
     sentence: str
     progress: float | None = None
     finished: bool = False
+    blocked: bool = False
+    """Whether signal or error do not get through the network, so that no trial tells what there is to learn."""
 
     def __str__(self) -> str:
         return self.name
@@ -69,10 +78,13 @@ def standing_of(record: RunRecord) -> Standing:
     if measured is not None and measured.zero_gradient:
         return Standing("stalled", f"every gradient is exactly 0 at a loss of {end:.3g}", progress)
     falls = _falls(finite, baseline)
+    blocked = _blocked(record) if progress < BARELY and not falls else ""
+    if blocked:
+        return Standing("plateau", f"the loss stays at {end:.3g}, and trials cannot tell what is left, for {blocked}", progress, blocked=True)
     if measured is None or measured.trial_gain is None:
         return _by_curve(record, falls, end, progress)
     best, own = measured.trial_gain, measured.same_trial_gain or 0.0
-    if best < GAIN and own < GAIN and not falls:
+    if best < GAIN and own < GAIN and not (falls and progress > BARELY):
         down = measured.lowest_curvature
         top = measured.highest_curvature
         chance = measured.gradient_norm <= CHANCE * measured.gradient_noise
@@ -90,7 +102,26 @@ def standing_of(record: RunRecord) -> Standing:
                     f"with other steps gains {best:.0%}", progress)  # fmt: skip
 
 
-def _times(measured) -> str:
+def _blocked(record: RunRecord) -> str:
+    """Why neither run nor trial can learn from the inputs, in words; nothing if signal and error get through.
+
+    Where the chain is broken, a flat loss and a gradient that is all chance do not mean that a run is finished.
+    """
+    layers = [x.name for x in record.layers if len(record.measured(x.name, Quantity.ERROR))]
+    if not layers:
+        return ""
+    first, last = (record.last(name, Quantity.ERROR) or 0.0 for name in (layers[0], layers[-1]))
+    if len(layers) > 1 and first < THROUGH * last:
+        return f"only {first / last:.1g} of the error reaches the first layer"
+    if any((record.last(name, Quantity.TWINS) or 0.0) > 0.9 for name in layers[:-1]):
+        return "the units of a hidden layer are copies of each other"
+    spread, size = record.last(layers[-1], Quantity.SPREAD), record.last(layers[0], Quantity.SPREAD)
+    if spread is not None and size and spread < THROUGH * size:
+        return "the outputs hardly depend on the inputs"
+    return ""
+
+
+def _times(measured: StandingFacts) -> str:
     return (
         "far above" if not measured.gradient_noise else f"{measured.gradient_norm / measured.gradient_noise:.1f} times"
     )

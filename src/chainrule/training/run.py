@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data import Preprocess
+from chainrule.data import Dataset, Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
@@ -45,6 +45,10 @@ class Run:
     """The run directory, if there is one."""
     notes: list[str] = field(default_factory=list)
     """What was decided or changed on the way, a sentence each."""
+    data: Dataset | None = field(default=None, repr=False)
+    """The rows it was trained on, while they are in memory: a look at them is part of an examination."""
+    loss: Any = field(default=None, repr=False)
+    """The loss as a function of (prediction, target), while it is in memory."""
 
     @property
     def layers(self) -> list[str]:
@@ -86,6 +90,12 @@ class Run:
             "loss": found.get("loss"),
             "validation": validation or None,
         }
+
+    def examine(self, data: Any = None, **options: Any) -> Any:
+        """Where training stands and what keeps it from learning: see `chainrule.doctor.examine`."""
+        from chainrule.doctor import examine  # above this layer: loaded when somebody asks
+
+        return examine(self, data, **options)
 
     def methods(self) -> str:
         """A paragraph for a paper: what was trained on what, how, with which versions and result."""

@@ -33,6 +33,7 @@ class UninformativeLabels(Rule):
         "nothing-to-learn",
     )
     content = 0.2
+    unfinished = True
     healthy = (HEALTHY, example(trials=replace(TRIALS, trained_loss=2.0)))
     sick = (
         example(trials=replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3), loss=STUCK),
@@ -43,7 +44,7 @@ class UninformativeLabels(Rule):
 
     def examine(self, case: Case) -> Iterator[Sign]:
         trials, data = case.facts.trials, case.facts.data
-        if trials is None or trials.trained_loss is None or trials.shuffled_loss is None or data is None:
+        if trials is None or trials.trained_loss is None or trials.shuffled_loss is None or data is None or case.standing.blocked:
             return
         known = data.target.baseline if data.target is not None else None
         base = known or trials.expected_loss or trials.initial_loss

@@ -48,6 +48,11 @@ PASSED_OVER = frozenset(
 MULTIPLIES = ("linear", "conv2d", "matmul")
 """Primitives that multiply what comes in by weights: their second input, [out, in, ...] for the first two."""
 
+LOSS_NAMES = {"softmax_cross_entropy": "cross_entropy"} | {
+    n: n for n in ("binary_cross_entropy", "binary_cross_entropy_with_logits", "mse", "mae", "huber")
+}
+"""The loss that each primitive stands for."""
+
 HEADS = frozenset((*ELEMENTWISE, "softmax", "log_softmax", "clip"))
 
 
@@ -85,6 +90,8 @@ class Observer:
         self.names = {id(p): n for n, p in net.named_parameters()}
         self.activation: str | None = None
         """The last function of the network."""
+        self.loss: str | None = None
+        """The loss that the graph contains, whatever function of the user's it stands in."""
         self.shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         """Of prediction and target."""
         self.kinds = {f"{n}.{k}" if n else k: type(m).__name__ for n, m in net.named_modules() for k in m._states}
@@ -140,6 +147,7 @@ class Observer:
                 z = node.output(0)
                 self._layers.append(_Layer(name, node.inputs[0], z, node.inputs[1], bias, _function(z, readers)))
         self.activation = _last_function(prediction)
+        self.loss = next((LOSS_NAMES[n.primitive.name] for n in nodes if n.primitive.name in LOSS_NAMES), None)
 
     def _states(self, tracing: Trace) -> list[tuple[Tensor, str]]:
         return [(s, self.names[id(s)]) for s, _ in tracing.captured if id(s) in self.names]

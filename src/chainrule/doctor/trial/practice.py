@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.trial.observe import Observer
+from chainrule.doctor.trial.observe import Look, Observer
 from chainrule.errors import NonFiniteError
 from chainrule.graph import Tensor
 from chainrule.nn import Module
@@ -24,8 +24,8 @@ Loss = Callable[..., Tensor]
 
 TRIAL_STEPS = 100
 OVERFIT_ROWS = 16
-SWEEP = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Factors of the learning rate that was asked for."""
+SWEEP = (0.1, 10.0, 0.01, 100.0)
+"""Factors of the learning rate that was asked for, the most telling first."""
 
 TRIAL_RATES = (1e-3, 1e-2)
 """Learning rates of Adam in a trial that asks what could still be gained: its default, and ten times that."""
@@ -51,10 +51,12 @@ class Task:
 class Trials:
     """Short trainings of a copy of the network, each from the same weights; the network itself never changes."""
 
-    def __init__(self, task: Task, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, task: Task, optimizer: Optimizer | None = None, first: dict[str, np.ndarray] | None = None
+    ) -> None:
         self.task = task
         self.net = copy.deepcopy(task.net).train()
-        self.first = self.net.state_dict()
+        self.first = self.net.state_dict() | (first or {})
         self.optimizer = task.optimizer if optimizer is None else optimizer
         self.step = TrainingStep(self._forward, self.net, self.optimizer, task.options, task.backend, task.seed)
         self.moments = {slot: flat.copy() for slot, flat in self.step.state.moments.items()}
@@ -92,10 +94,15 @@ def ending(losses: np.ndarray) -> float:
     return float(np.mean(losses[-max(len(losses) // 5, 1) :]))
 
 
-def practitioners_checks(task: Task, initial: float, expected: float | None, budget: float) -> TrialFacts:
-    """Overfit one batch, zeroed inputs, shuffled labels, a sweep of learning rates: what fits into `budget` seconds."""
+def practitioners_checks(
+    task: Task, initial: float, expected: float | None, budget: float, first: dict[str, np.ndarray] | None = None
+) -> TrialFacts:
+    """Overfit one batch, zeroed inputs, shuffled labels, a sweep of learning rates: what fits into `budget` seconds.
+
+    first: first weights by name, if they are not those that the network has.
+    """
     began = time.perf_counter()
-    trials = Trials(task)
+    trials = Trials(task, first=first)
     lr, some = task.optimizer.lr, slice(0, OVERFIT_ROWS)
     facts = TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)
 
@@ -104,20 +111,20 @@ def practitioners_checks(task: Task, initial: float, expected: float | None, bud
 
     real = trials.train(TRIAL_STEPS, lr)
     facts = replace(facts, trained_loss=ending(real), trial_steps=TRIAL_STEPS)
-    if left():
-        facts = replace(facts, zeroed_loss=ending(trials.train(TRIAL_STEPS, lr, np.zeros_like(task.x))))
-    if left():
-        shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
-        facts = replace(facts, shuffled_loss=ending(trials.train(TRIAL_STEPS, lr, y=shuffled)))
-    points = [SweepPoint(lr=lr, loss=facts.trained_loss or math.inf)]
-    for factor in sorted(SWEEP, key=lambda f: abs(math.log(f))):
-        if factor != 1.0 and left():
+    points = [SweepPoint(lr=lr, loss=ending(real))]
+    for factor in SWEEP:
+        if left():
             points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(TRIAL_STEPS, lr * factor))))
     facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=TRIAL_STEPS)
     if left():
         best = min(facts.sweep, key=lambda p: p.loss).lr
         few = trials.train(2 * TRIAL_STEPS, best, task.x[some], task.y[some])
         facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * TRIAL_STEPS)
+    if left():
+        shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
+        facts = replace(facts, shuffled_loss=ending(trials.train(TRIAL_STEPS, lr, y=shuffled)))
+    if left():
+        facts = replace(facts, zeroed_loss=ending(trials.train(TRIAL_STEPS, lr, np.zeros_like(task.x))))
     return replace(facts, seconds=time.perf_counter() - began)
 
 
@@ -160,22 +167,19 @@ def fault_of(measured: Any, loss: float) -> str | None:
     return "exploding" if errors[0] > errors[-1] / LOST else None
 
 
-def standing_facts(task: Task, observer: Observer, x: np.ndarray, y: np.ndarray, step: int) -> StandingFacts:
-    """The gradient against its sampling noise, and the curvature along it, at the network's weights on rows x."""
-    look = observer.look(x, y)
+def standing_facts(look: Look, step: int) -> StandingFacts:
+    """The gradient of the weights against its sampling noise, over the rows of a look."""
     table = {(m.layer, str(m.quantity)): m.value for m in measurements_of(look.trace)}
     sizes = {layer.name: layer.weight.size for layer in look.trace.layers}
     norm = math.sqrt(sum(n * table.get((k, Quantity.GRADIENT), 0.0) ** 2 for k, n in sizes.items()))
     noise = math.sqrt(sum(n * table.get((k, Quantity.NOISE), 0.0) ** 2 for k, n in sizes.items()))
-    flat = np.concatenate([g.ravel() for g in look.gradients.values()]) if look.gradients else np.zeros(1)
     return StandingFacts(
         step=step,
-        rows=len(x),
+        rows=look.trace.rows,
         loss=look.trace.loss,
         gradient_norm=norm,
         gradient_noise=noise,
-        zero_gradient=not flat.any(),
-        **curvatures(task, x, y),
+        zero_gradient=not any(g.any() for g in look.gradients.values()),
     )
 
 
@@ -251,9 +255,9 @@ def gains(task: Task, budget: float) -> tuple[float, float, int]:
     Adam is tried at its usual rates, for the question is only whether anything is left to gain.
     """
     began = time.perf_counter()
-    own = ending(Trials(task).train(TRIAL_STEPS, task.optimizer.lr))
-    best = own
-    other = Trials(task, Adam())
+    trials = Trials(task)
+    own = best = ending(trials.train(TRIAL_STEPS, task.optimizer.lr))
+    other = trials if isinstance(task.optimizer, Adam) else Trials(task, Adam())
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
             best = min(best, ending(other.train(TRIAL_STEPS, lr)))
