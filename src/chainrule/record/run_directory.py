@@ -5,6 +5,7 @@
         status.json                             running, finished, interrupted or failed
         run.lock                                held while a process trains here
         record.sqlite                           losses, metrics, measurements, notes
+        rows.safetensors                        rows of a few batches, so that a step can be looked at later
         checkpoints/step-000000120.safetensors
 
 Nothing in it points to anything: the latest checkpoint and the best one are computed from the headers, so that no
@@ -229,6 +230,16 @@ class RunDirectory:
                 f"run {str(self.path)!r} has no checkpoint of step {step}. There are {list(self.checkpoints())}."
             )
         return _loaded(path)
+
+    def save_rows(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep rows of the data beside the checkpoints."""
+        self._refuse_reader()
+        save_checkpoint(self.path / "rows.safetensors", arrays, {})
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """What ``save_rows`` kept; empty if nothing was."""
+        path = self.path / "rows.safetensors"
+        return load_checkpoint(path)[0] if path.exists() else {}
 
     def latest(self) -> Checkpoint | None:
         """The checkpoint with the highest step in its header that is whole; None if none was ever saved.

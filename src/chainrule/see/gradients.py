@@ -150,6 +150,7 @@ def traced_step(net: Any, loss: str | Callable[..., Tensor], x: Any, y: Any, wha
 
     _require_module(net, what)
     inputs, targets = _rows(net, x), _truth(y)
+    targets = targets.astype(net.dtype, copy=False) if targets.dtype.kind == "f" else targets
     if inputs.ndim == 0 or len(inputs) == 0:
         raise ShapeError(f"{what} needs rows, got x of shape {list(inputs.shape)}")
     return pinned(net, _function(loss), inputs, targets, backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -57,11 +57,13 @@ def pinned(
     seed: int = 0,
     step: int = 0,
     decay: tuple[float, float] = (0.0, 0.0),
+    states: Mapping[str, np.ndarray] | None = None,
 ) -> NetworkTrace:
     """What one step of ``loss(net(x), y)`` saw at every layer, in the mode that the network is in.
 
     x, y: arrays as the network and the loss take them. seed, step: of the random numbers, as in the step after ``step``
-    updates. decay: the step's penalties (l1, l2). Traced and compiled once for each loss, shape and mode.
+    updates. decay: the step's penalties (l1, l2). states: parameters and buffers by name instead of the network's
+    own, as of a checkpoint. Traced and compiled once for each loss, shape and mode.
     """
     net.root().initialise_if_needed()
     modes = tuple((m.training, tuple(p.requires_grad for p in m._states.values())) for m in net.modules())
@@ -71,8 +73,8 @@ def pinned(
         if len(held) >= VARIANTS:
             del held[next(iter(held))]
         held[place] = Pinned(net, loss, TensorSpec(x.shape, x.dtype), TensorSpec(y.shape, y.dtype), backend, decay)
-    parameters = {name: p.value("explain") for name, p in net._all_states()}
-    return held[place].run(x, y, key_of(seed, step + 1).value("explain"), step, parameters)
+    present = states or {name: p.value("explain") for name, p in net._all_states()}
+    return held[place].run(x, y, key_of(seed, step + 1).value("explain"), step, present)
 
 
 class Pinned:
@@ -228,7 +230,7 @@ class Pinned:
     # ------------------------------------------------------------------------------------------------ running
 
     def run(
-        self, x: np.ndarray, y: np.ndarray, key: np.ndarray, step: int, states: dict[str, np.ndarray]
+        self, x: np.ndarray, y: np.ndarray, key: np.ndarray, step: int, states: Mapping[str, np.ndarray]
     ) -> NetworkTrace:
         """One step's numbers."""
         arrays = (x, y, key, *(states[n].copy() for n in self.captured))

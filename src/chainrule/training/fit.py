@@ -31,6 +31,7 @@ from chainrule.training.examples import MOST_ROWS, chosen_examples
 from chainrule.training.head import Loss, check_head, check_probabilities, loss_named
 from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
+from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
 from chainrule.training.progress import Progress, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
@@ -71,6 +72,7 @@ def fit(
     seed: int = 0,
     run_dir: str | Path | None = None,
     checkpoint_every: int | None = None,
+    keep_rows: int = 1,
     resume: bool = False,
     progress: bool | None = None,
     backend: str | None = None,
@@ -94,6 +96,8 @@ def fit(
     run_dir:        where configuration, record and checkpoints go; without it nothing is written.
     checkpoint_every: updates from one checkpoint to the next; by default there is one at the end of an epoch if the
                     last was made 2 seconds ago, and one at the end and at an error in any case.
+    keep_rows:      of how many batches the rows are kept, in memory and in ``run_dir``, so that ``run.explain`` and
+                    ``run.flow`` can look at a step; 0 keeps none.
     resume:         go on with the unfinished run in ``run_dir``, from its latest whole checkpoint, to the same bits.
     progress:       a progress bar; by default in terminals and notebooks.
     backend:        "native" (machine code, the default) or "reference" (NumPy, node by node).
@@ -111,6 +115,7 @@ def fit(
         schedule=_schedule(learning_rate_schedule), stopping=_stopping(early_stopping),
         callbacks=as_callbacks(callbacks),
         checkpoint_every=None if checkpoint_every is None else _whole("checkpoint_every", checkpoint_every),
+        keep_rows=_whole("keep_rows", keep_rows, least=0),
     )  # fmt: skip
     _refuse_uneven_parts(function, plan)
     options = checked_options(clip_norm, clip_value, l1, l2)
@@ -149,6 +154,7 @@ class _Plan:
     on_nan: str
     callbacks: tuple[Callback, ...]
     checkpoint_every: int | None
+    keep_rows: int
 
     def __post_init__(self) -> None:
         if self.on_nan not in ("stop", "skip"):
@@ -250,6 +256,9 @@ class _Trainer:
         """All epochs that are left, then the best weights if asked for, then a few examples."""
         run, plan, self.directory = self.run, self.plan, directory
         run.path = None if directory is None else directory.path
+        kept = self._kept_rows()
+        if directory is not None and kept:
+            save_kept(directory, kept)
         updates = None if self.source.data is None else self.updates_an_epoch() * plan.epochs
         with progress_for(progress, plan.epochs, updates) as bar, self.interrupts:
             try:
@@ -269,9 +278,27 @@ class _Trainer:
             self.net.eval()
             self._examples(bar)
             self._save()
+            run.kept = self._kept(kept)
             for callback in plan.callbacks:
                 callback.on_end(run)
         return run
+
+    def _kept_rows(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Copies of the rows of the first batches, in the order of the data; of a stream the first batch."""
+        if not self.plan.keep_rows:
+            return ()
+        x, y = self.source.sample()
+        chosen = self.slices[: self.plan.keep_rows] or [slice(0, len(x))]
+        return tuple((x[rows].copy(), y[rows].copy()) for rows in chosen)
+
+    def _kept(self, batches: tuple[tuple[np.ndarray, np.ndarray], ...]) -> Kept:
+        """What there is to look at where training stands."""
+        state = self.step.state
+        moments = {
+            slot: {n: v.copy() for n, v in zip(state.names, state.views(flat), strict=True)}
+            for slot, flat in state.moments.items()
+        }
+        return Kept(batches, self.loss, state.optimizer, moments, self._learning_rates(1)[0], None, self.run.step)
 
     def _monitored(self) -> str:
         monitor = self.plan.stopping.monitor if self.plan.stopping else None
@@ -532,6 +559,7 @@ class _Trainer:
             "stopped": self.stopped,
             "schedule": self.schedule_state,
             "scheduled": self.scheduled,
+            "learning_rate": self._learning_rates(1)[0],
             "skipped": self.run.skipped,
             "data": self.data_digest,
             "preprocess": None if self.run.preprocess is None else json.dumps(self.run.preprocess.to_dict()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from chainrule.data import Dataset, Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
+from chainrule.see.explain import Explanation, explain_trace, named_in
+from chainrule.see.flow import Flow
 from chainrule.training.examples import Example
+from chainrule.training.looking import Kept, kept_at, load_kept, stepping, traced
 from chainrule.training.metrics import classes_of, threshold_of
 
 
@@ -49,6 +52,8 @@ class Run:
     """The rows it was trained on, while they are in memory: a look at them is part of an examination."""
     loss: Any = field(default=None, repr=False)
     """The loss as a function of (prediction, target), while it is in memory."""
+    kept: Kept | None = field(default=None, repr=False)
+    """Rows of the first batches and the optimizer's state, for ``explain`` and ``flow``."""
 
     @property
     def layers(self) -> list[str]:
@@ -77,6 +82,22 @@ class Run:
             raise NotFittedError("this run was not trained to tell classes apart: use predict()")
         found = classes_of(self.predict(rows), threshold_of(self.config.loss.name))
         return self.preprocess.target.names_of(found)
+
+    def explain(self, name: Any = None, step: int | None = None, sample: int | None = None) -> Explanation:
+        """Why one number has the derivative that it has, in the update after ``step``; see ``chainrule.explain``.
+
+        The step is made anew from the rows that training kept (``keep_rows``), as training would have made it: in
+        training mode, with penalties and clipping. step: updates made; None for where the run is, or a checkpointed one.
+        sample: a row of the kept batch.
+        """
+        kept = kept_at(self.kept, self.path, self.step, step)
+        trace = traced(self.net, self.config, kept)
+        held = stepping(self.config, kept)
+        return explain_trace(trace, named_in(self.net, name), sample=sample, stepping=held)
+
+    def flow(self, step: int | None = None) -> Flow:
+        """Where the signal lives or dies, layer by layer, in the update after ``step``; see ``chainrule.flow``."""
+        return Flow(traced(self.net, self.config, kept_at(self.kept, self.path, self.step, step)))
 
     def summary(self) -> dict[str, Any]:
         """The result in the form that ``--json`` prints."""
@@ -125,7 +146,8 @@ class Run:
             if found is None:
                 raise CheckpointError(f"run {str(path)!r} has no checkpoint yet: train it for an epoch, or resume it")
             history, losses, notes = recorded(directory, found.step, found.header["epoch"])
-        run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path))
+            kept = replace(load_kept(directory, found.header, found.arrays, found.step), states=None)
+        run = cls(network_of(config, net), config, history=history, losses=losses, notes=notes, path=Path(path), kept=kept)
         restore_network(run, found)
         return run
 

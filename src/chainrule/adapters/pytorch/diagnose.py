@@ -38,7 +38,9 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None) -> Report:
     """
     from chainrule.doctor.judge import judge
 
-    return judge(record_of(model, data, loss, optimizer), title=type(model).__name__)
+    from chainrule.doctor.settings import settings_from
+
+    return judge(record_of(model, data, loss, optimizer), settings_from(), f"{type(model).__name__} before training")
 
 
 def record_of(model: Any, data: Any, loss: Callable[[Any, Any], Any], optimizer: Any = None) -> RunRecord:
@@ -52,7 +54,7 @@ def record_of(model: Any, data: Any, loss: Callable[[Any, Any], Any], optimizer:
         batches = _batches(data)
         task = Task(model, batches, loss, optimizer)
         short = _trial(task)
-        trials = practitioners_checks(task, _expected(short), BUDGET)
+        trials = practitioners_checks(task, _baseline(short), BUDGET)
     return _with_own_loop(short, model, optimizer, trials)
 
 
@@ -107,14 +109,10 @@ def _cycle(batches: list[Batch], steps: int) -> Iterator[Batch]:
     return (batches[i % len(batches)] for i in range(steps))
 
 
-def _expected(record: RunRecord) -> float | None:
-    """The loss of indifferent outputs: ln C for classes."""
-    head, data = record.facts.head, record.facts.data
-    if head is None or data is None or data.target is None:
-        return None
-    if head.loss == "cross_entropy" and head.outputs:
-        return math.log(head.outputs)
-    return math.log(2) if head.loss.startswith("binary_cross_entropy") else None
+def _baseline(record: RunRecord) -> float | None:
+    """The loss of the best constant prediction."""
+    data = record.facts.data
+    return None if data is None or data.target is None else data.target.baseline
 
 
 def _batches(data: Any) -> list[Batch]:

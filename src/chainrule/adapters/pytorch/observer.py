@@ -28,6 +28,9 @@ GROWTH = 1.25
 LONGEST = 100
 """After those, the step that is measured next is a quarter later, but at most a hundred steps: 1 % in a long run."""
 
+MOST_KEPT = 2**25
+"""Numbers of a model whose first weights are kept for trials: 128 MB."""
+
 
 @dataclass(eq=False)
 class Observer:
@@ -57,6 +60,8 @@ class Observer:
     """The latest step that was measured in full."""
     first_weights: dict[str, float] = field(default_factory=dict)
     """Standard deviation of each weight when watching began."""
+    first: dict[str, Any] | None = None
+    """Weights and buffers when watching began; None for a model above MOST_KEPT numbers."""
     reached: set[int] = field(default_factory=set)
     """Parameters (by id) that a gradient came to."""
     measured_backwards: int = 0
@@ -101,6 +106,9 @@ class Observer:
 
         self.layers, self.hidden = layers_of(self.model), hidden_reason(self.model)
         self._modes = [m for m in self.model.modules() if follows_mode(m)]
+        state = self.model.state_dict()
+        if sum(v.numel() for v in state.values() if hasattr(v, "numel")) <= MOST_KEPT:
+            self.first = copied(state)
         self.first_weights = {y.name: _std(y.weight) for y in self.layers}
         for optimizer in self.optimizers:
             self.loop.hold(optimizer)

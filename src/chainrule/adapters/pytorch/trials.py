@@ -24,6 +24,9 @@ TRIAL_RATES = (1e-3, 1e-2)
 MOST_ROWS = 512
 """Rows that standing is measured on."""
 
+CURVED_ROWS = 128
+"""Rows from which curvatures are taken: each costs two gradients in float64 an iteration."""
+
 PIECES = 8
 """Parts that the rows are cut into, to see how much the gradient varies from part to part."""
 
@@ -41,10 +44,16 @@ class Task:
     batches: list[Batch]
     loss: Callable[[Any, Any], Any]
     optimizer: Any = None
+    first: dict[str, Any] | None = None
+    """Weights and buffers to begin trials with; None: those that the model has."""
+    rate: float | None = None
+    """Learning rate of the user's training; None: what the optimizer holds now."""
 
     @property
     def lr(self) -> float:
-        """Learning rate of the user's optimizer."""
+        """Learning rate of the user's training."""
+        if self.rate is not None:
+            return self.rate
         return 1e-3 if self.optimizer is None else float(self.optimizer.param_groups[0]["lr"])
 
 
@@ -112,7 +121,9 @@ def train(
     with untouched(), torch.enable_grad():
         torch.manual_seed(0)
         made = copy_of(task.model, training=True)
-        optimizer = optimizer_for(task, made, lr) if kind is None else kind(made.parameters(), lr=lr)
+        if task.first is not None:
+            made.load_state_dict(task.first)
+        optimizer = optimizer_for(task, made, task.lr if lr is None else lr) if kind is None else kind(made.parameters(), lr=lr)
         given = task.batches if batches is None else batches
         for i in range(steps):
             batch = given[i % len(given)]
@@ -171,7 +182,7 @@ def practitioners_checks(task: Task, expected: float | None, budget: float) -> T
     import torch
 
     began = time.perf_counter()
-    real = train(task, TRIAL_STEPS, None)
+    real = train(task, TRIAL_STEPS, None, until=began + budget)
     facts = TrialFacts(
         rows=sum(len(b.x) for b in task.batches),
         initial_loss=float(real[0]),
@@ -208,14 +219,10 @@ def practitioners_checks(task: Task, expected: float | None, budget: float) -> T
     return replace(facts, seconds=time.perf_counter() - began)
 
 
-def standing_facts(task: Task, step: int, baseline: float | None = None, budget: float = 5.0) -> StandingFacts | None:
-    """The gradient against its sampling noise, curvature, and what short trials still gain, at the model's weights.
-
-    baseline: loss of the best constant prediction, of which the gains are shares; None: of the loss.
-    """
+def standing_facts(task: Task, step: int) -> StandingFacts | None:
+    """The loss and the gradient against its sampling noise, at the model's weights; None where it cannot be copied."""
     import torch
 
-    began = time.perf_counter()
     made = copy_of(task.model, training=True)
     if made is None:
         return None
@@ -225,28 +232,39 @@ def standing_facts(task: Task, step: int, baseline: float | None = None, budget:
         if gradient is None:
             return None
         parts = [_gradient(made, task, [piece])[1] for piece in _pieces(task.batches)]
-        curvature = _curvatures(made, task, gradient)
     size = float(gradient.norm())
     deviations = [float((p - gradient).norm()) ** 2 for p in parts if p is not None]
     noise = math.sqrt(sum(deviations) / max(len(deviations) - 1, 1) / max(len(deviations), 1))
-    found = StandingFacts(
+    return StandingFacts(
         step=step,
         rows=sum(len(b.x) for b in task.batches),
         loss=loss,
         gradient_norm=size,
         gradient_noise=noise,
         zero_gradient=size == 0,
-        **curvature,
     )
-    if not math.isfinite(loss) or loss == 0 or time.perf_counter() - began > budget:
+
+
+def tried(task: Task, found: StandingFacts, baseline: float, budget: float) -> StandingFacts:
+    """The same with curvature, and with what short trials still gain as shares of the constant prediction's loss."""
+    import torch
+
+    began = time.perf_counter()
+    made = copy_of(task.model, training=True)
+    if made is None or not math.isfinite(found.loss):
         return found
+    with untouched(), torch.enable_grad():
+        found = replace(found, **_curvatures(made, task))
     own = best = ending(train(task, TRIAL_STEPS, None, until=began + budget))
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
             best = min(best, ending(train(task, TRIAL_STEPS, lr, kind=torch.optim.Adam, until=began + budget)))
-    whole = abs(loss) if not baseline or not math.isfinite(baseline) else abs(baseline)
+    whole = abs(baseline) if baseline and math.isfinite(baseline) else abs(found.loss) or 1.0
     return replace(
-        found, trial_gain=(loss - best) / whole, same_trial_gain=(loss - own) / whole, trial_steps=TRIAL_STEPS
+        found,
+        trial_gain=(found.loss - best) / whole,
+        same_trial_gain=(found.loss - own) / whole,
+        trial_steps=TRIAL_STEPS,
     )
 
 
@@ -278,7 +296,7 @@ def _gradient(made: Any, task: Task, batches: list[Batch]) -> tuple[float, Any]:
     return total, flat
 
 
-def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]:
+def _curvatures(made: Any, task: Task) -> dict[str, float | None]:
     """Second derivatives along the gradient, and the extremes that Lanczos' iteration finds from it.
 
     Hessian-vector products as central differences of the gradient in float64.
@@ -286,11 +304,8 @@ def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]
     import torch
 
     unknown: dict[str, float | None] = {"curvature": None, "highest_curvature": None, "lowest_curvature": None}
-    size = float(gradient.norm())
-    if not size or not math.isfinite(size):
-        return unknown
-    wide = copy.deepcopy(made).double()
-    batches = [widened(b) for b in task.batches[:1]]
+    wide = made.double()
+    batches = [widened(rows_between(b, 0, CURVED_ROWS)) for b in task.batches[:1]]
     parameters = [p for p in wide.parameters() if p.requires_grad]
     origin = [p.detach().clone() for p in parameters]
 
@@ -298,7 +313,8 @@ def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]
         offset = 0
         with torch.no_grad():
             for p, first in zip(parameters, origin, strict=True):
-                p.copy_(first + by * direction[offset : offset + p.numel()].reshape(p.shape))
+                shift = 0 if direction is None else by * direction[offset : offset + p.numel()].reshape(p.shape)
+                p.copy_(first + shift)
                 offset += p.numel()
         return _gradient(wide, task, batches)[1]
 
@@ -306,7 +322,9 @@ def _curvatures(made: Any, task: Task, gradient: Any) -> dict[str, float | None]
         return (at(direction, STEP) - at(direction, -STEP)) / (2 * STEP)
 
     try:
-        first = at(gradient * 0, 0.0)
+        first = at(None, 0.0)
+        if first is None or not math.isfinite(float(first.norm())) or not float(first.norm()):
+            return unknown
         v = first / first.norm()
         basis, alphas, betas = [v], [], []
         w = product(v)

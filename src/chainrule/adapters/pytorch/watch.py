@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from chainrule.adapters.pytorch.facts import facts_of
 from chainrule.adapters.pytorch.objective import objective
 from chainrule.adapters.pytorch.observer import Observer
 from chainrule.adapters.pytorch.trace import network_trace
-from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, rows_between, standing_facts
+from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, practitioners_checks, rows_between, standing_facts, tried
 from chainrule.errors import ArgumentError, ChainruleWarning
 from chainrule.record import Record, RunRecord, Step, series, write_record
-from chainrule.record.facts import DataFacts, StandingFacts
+from chainrule.record.facts import StandingFacts, TrialFacts
 from chainrule.record.trace import NetworkTrace
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 MOST_BATCHES = 32
 """Batches that standing is measured on."""
+
+WELL = 0.9
+"""Progress from which on no trial is made: the run learned what there is."""
+
+BUDGET = 6.0
+"""Seconds for trials at the end of a block; those of a training that did well take none."""
 
 
 class Watch:
@@ -38,7 +45,7 @@ class Watch:
         self.observer = Observer(model, _optimizers(optimizer), loss, every)
         self.run_dir = None if run_dir is None else Path(os.fspath(run_dir))
         self._left = False
-        self._standing: StandingFacts | None = None
+        self._trials: tuple[int, StandingFacts | None, TrialFacts | None] | None = None
 
     def __enter__(self) -> Watch:
         if self._left:
@@ -90,22 +97,38 @@ class Watch:
     def record(self) -> RunRecord:
         """The run so far, as the doctor reads it."""
         seen = self.observer
-        facts = facts_of(seen, finished=self._left)
-        facts = replace(facts, standing=self._stands(facts.data))
-        return RunRecord(
-            facts=facts,
+        record = RunRecord(
+            facts=facts_of(seen, finished=self._left),
             loss=series(seen.loss_values()),
             learning_rate=series(seen.rates),
             measurements=MappingProxyType({}),
         ).with_measurements(seen.measurements)
+        return self._tried(record)
 
-    def _stands(self, data: DataFacts | None) -> StandingFacts | None:
-        """Where training stands, measured on a copy at the present weights; None where that cannot be done."""
-        if self._standing is None or self._standing.step != self.observer.steps:
-            task = self._task()
-            baseline = None if data is None or data.target is None else data.target.baseline
-            self._standing = None if task is None else standing_facts(task, self.observer.steps, baseline)
-        return self._standing
+    def _tried(self, record: RunRecord) -> RunRecord:
+        """The record with where training stands and, where it went badly, with trials, all on copies of the model."""
+        task = self._task()
+        if task is None:
+            return record
+        if self._trials is None or self._trials[0] != self.observer.steps:
+            self._trials = (self.observer.steps, *self._measured_trials(task, record))
+        _, standing, trials = self._trials
+        return replace(record, facts=replace(record.facts, standing=standing, trials=trials))
+
+    def _measured_trials(self, task: Task, record: RunRecord) -> tuple[StandingFacts | None, TrialFacts | None]:
+        from chainrule.doctor.standing import standing_of
+
+        began = time.perf_counter()
+        data = record.facts.data
+        baseline = data.target.baseline if data is not None and data.target is not None else None
+        standing = standing_facts(task, self.observer.steps)
+        if standing is None or (standing_of(record).progress or 0.0) >= WELL:
+            return standing, None
+        standing = tried(task, standing, baseline or abs(standing.loss), BUDGET / 2)
+        first, left = self.observer.first, BUDGET - (time.perf_counter() - began)
+        if first is None or left <= 0:
+            return standing, None
+        return standing, practitioners_checks(replace(task, first=first), baseline, left)
 
     def _task(self) -> Task | None:
         seen = self.observer
@@ -114,7 +137,8 @@ class Watch:
         if loss is None or not batches or seen.output is None or not seen.steps:
             return None
         optimizer = seen.optimizers[0] if seen.optimizers else None
-        return Task(seen.model, [rows_between(b, 0, MOST_ROWS) for b in batches], loss, optimizer)
+        rate = max(seen.rates) if seen.rates else None
+        return Task(seen.model, [rows_between(b, 0, MOST_ROWS) for b in batches], loss, optimizer, None, rate)
 
     def trace(self) -> NetworkTrace:
         """The latest step that was measured in full, as arrays. ArgumentError: there is none."""
@@ -140,8 +164,9 @@ class Watch:
     def examine(self) -> Any:
         """The doctor's Report on the run so far."""
         from chainrule.doctor.judge import judge
+        from chainrule.doctor.settings import settings_from
 
-        return judge(self.record(), title=type(self.observer.model).__name__)
+        return judge(self.record(), settings_from(), title=type(self.observer.model).__name__)
 
     def _write(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
