@@ -70,7 +70,7 @@ def sgd(model, lr=0.1, momentum=0.0):
 
 
 def vanishing():
-    model = body(width=32, depth=8, act=nn.Sigmoid)
+    model = body(width=32, depth=6, act=nn.Sigmoid)
     return fit(model, digits(), nn.CrossEntropyLoss(), sgd(model))
 
 
@@ -78,8 +78,8 @@ def exploding():
     model = body(width=64, depth=8)
     with torch.no_grad():
         for p in model.parameters():
-            p.mul_(8)
-    return fit(model, digits(), nn.CrossEntropyLoss(), sgd(model, 1e-3), steps=100)
+            p.mul_(10)
+    return fit(model, digits(), nn.CrossEntropyLoss(), sgd(model, 1e-6), steps=150)
 
 
 def dead_relu():
@@ -111,7 +111,7 @@ def bce_on_logits():
 
 def lr_too_high():
     model = body(depth=2)
-    return fit(model, digits(), nn.CrossEntropyLoss(), sgd(model, 20.0))
+    return fit(model, digits(), nn.CrossEntropyLoss(), sgd(model, 5.0))
 
 
 def lr_too_low():
@@ -247,12 +247,6 @@ def regression():
 def binary():
     model = body(inputs=2, outputs=1)
     return fit(model, circles(), nn.BCEWithLogitsLoss(), adam(model, 1e-2))
-
-
-def noise_only():
-    x, _ = line()
-    model = body(width=8, inputs=10, outputs=1)
-    return fit(model, (x, torch.randn(600, 1)), nn.MSELoss(), adam(model))
 
 
 def accumulating_with_dropout():

@@ -135,7 +135,9 @@ def test_an_optimizer_with_a_closure_takes_the_same_path():
 
 
 def hooks_of(model, optimizer):
-    own = [getattr(m, f"_{n}") for m in model.modules() for n in ("forward_hooks", "forward_pre_hooks", "backward_hooks")]
+    own = [
+        getattr(m, f"_{n}") for m in model.modules() for n in ("forward_hooks", "forward_pre_hooks", "backward_hooks")
+    ]
     shared = sys.modules["torch.optim.optimizer"]
     return [len(h) for h in [*own, shared._global_optimizer_pre_hooks, shared._global_optimizer_post_hooks]] + [
         torch.autograd.backward, torch.amp.GradScaler.__dict__["step"], torch.amp.GradScaler.__dict__["scale"],

@@ -58,7 +58,7 @@ def test_the_factors_multiply_to_the_gradient_of_the_step():
 CONVOLUTIONS = {
     "zeros": nn.Conv2d(1, 5, 2, padding=1),
     "strided": nn.Conv2d(1, 5, (2, 1), stride=2),
-    "same": nn.Conv2d(1, 5, 2, padding="same"),
+    "same": nn.Conv2d(1, 5, (1, 3), padding="same"),
     "circular": nn.Conv2d(1, 5, 2, padding=1, padding_mode="circular"),
     "dilated": nn.Conv2d(1, 5, 2, dilation=(1, 2)),
 }
@@ -373,6 +373,7 @@ def test_the_first_value_that_is_not_finite_is_placed():
     assert (found.step, found.layer) == (3, "2")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")
 def test_a_compiled_or_scripted_model_says_what_cannot_be_seen():
     model = dense()
     scripted = torch.jit.trace(model, X)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chainrule.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from chainrule.doctor.report import Report
     from chainrule.adapters.pytorch.watch import Watch
 
 
@@ -35,3 +36,21 @@ def watch(model: Any, optimizer: Any = None, loss: Any = None, every: int | None
     from chainrule.adapters.pytorch.watch import Watch
 
     return Watch(model, optimizer, loss, every, run_dir)
+
+
+def diagnose(model: Any, data: Any, *, loss: Any, optimizer: Any = None, **options: Any) -> Report:
+    """Examine a network before any long run; it is left as it was. Of this package, or a torch.nn.Module.
+
+    data:    of this package: as `cr.fit` takes it; of PyTorch: a batch ``(x, y)``, or a loader of such batches.
+    loss:    of this package: its name or a function; of PyTorch: a criterion.
+    options: of a network of this package, see `chainrule.doctor.diagnose`; budget: seconds for trials, of both.
+
+    ArgumentError, DataError or ShapeError where data, network and loss do not fit together at all.
+    """
+    if is_pytorch(model):
+        from chainrule.adapters.pytorch.diagnose import diagnose
+
+        return diagnose(model, data, loss, optimizer, **options)
+    from chainrule.doctor.diagnose import diagnose as diagnose_own
+
+    return diagnose_own(model, data, loss=loss, optimizer=optimizer, **options)

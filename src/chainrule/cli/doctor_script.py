@@ -26,9 +26,13 @@ def examine_script(path: Path, arguments: Sequence[str], steps: int | None, outp
     if steps is not None and steps < 1:
         raise ArgumentError(f"--steps is the number of updates to watch, from 1 on; got {steps}")
     if not path.is_file():
-        raise ArgumentError(f"there is no script {str(path)!r}; give the path of a Python file: chainrule doctor train.py")
+        raise ArgumentError(
+            f"there is no script {str(path)!r}; give the path of a Python file: chainrule doctor train.py"
+        )
     if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError("chainrule doctor train.py watches PyTorch, which is not installed: pip install torch")
+        raise MissingDependencyError(
+            "chainrule doctor train.py watches PyTorch, which is not installed: pip install torch"
+        )
     from chainrule.adapters.pytorch.script import watch_script
 
     found = watch_script(path, arguments, steps)

@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from chainrule.cli import data
 from chainrule.cli.check import check
+from chainrule.cli.doctor import doctor
 from chainrule.cli.escape import escaped
 from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, USAGE, Failure, failure_of
 from chainrule.cli.info import info
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, check, info):
+for command in (train, predict, check, doctor, info):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -49,6 +50,7 @@ def chainrule(
       chainrule train digits                  learn handwritten digits
       chainrule predict runs/digits           what the network says about rows it never saw
       chainrule check runs/digits             its gradients against finite differences
+      chainrule doctor train.py               what keeps a PyTorch script from learning
       chainrule data show digits              what is in a data set
       chainrule train houses.csv --target price --missing mean
 

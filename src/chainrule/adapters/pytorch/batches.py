@@ -64,7 +64,9 @@ class Batches:
         self.rows = int(x.shape[0]) if x.dim() else 0
         self.largest = max(self.largest, self.rows)
         if len(self._marks) < MARKED_STEPS and self.rows:
-            ends = torch.stack([x[0].detach().float().sum(), x[-1].detach().float().sum(), x[self.rows // 2].float().sum()])
+            ends = torch.stack(
+                [x[0].detach().float().sum(), x[-1].detach().float().sum(), x[self.rows // 2].float().sum()]
+            )
             self._marks.append(ends)
 
     def started(self, loader: Any) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chainrule.adapters.pytorch.batches import KEPT_ROWS, Batch, copied
 from chainrule.adapters.pytorch.trials import (
-    TRIAL_STEPS,
     Task,
     copy_of,
     optimizer_for,
@@ -19,20 +17,22 @@ from chainrule.adapters.pytorch.trials import (
 from chainrule.adapters.pytorch.watch import Watch
 from chainrule.errors import ArgumentError
 from chainrule.record import RunRecord
+from chainrule.record.run_record import EMPTY
 
 if TYPE_CHECKING:
     from chainrule.doctor.report import Report
 
-BUDGET = 20.0
-"""Seconds for the checks that practitioners run by hand; what does not fit is left out."""
+BUDGET = 6.0
+"""Seconds for the checks that practitioners run by hand."""
 
 
-def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None) -> Report:
+def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None, budget: float = BUDGET) -> Report:
     """The doctor's Report on a torch.nn.Module before training; the model, its modes and all random states stay.
 
     data:      one batch ``(x, y)``, or an iterable of such batches, of which the first 2,048 rows are taken.
     loss:      the criterion, of (prediction, target).
     optimizer: as the training will use it; None: Adam at its default.
+    budget:    seconds for the checks that practitioners run by hand; what does not fit is left out.
 
     ArgumentError: no batch, a batch that is no pair, a loss that cannot be called, or a model that cannot be copied.
     """
@@ -40,10 +40,14 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None) -> Report:
 
     from chainrule.doctor.settings import settings_from
 
-    return judge(record_of(model, data, loss, optimizer), settings_from(), f"{type(model).__name__} before training")
+    return judge(
+        record_of(model, data, loss, optimizer, budget), settings_from(), f"{type(model).__name__} before training"
+    )
 
 
-def record_of(model: Any, data: Any, loss: Callable[[Any, Any], Any], optimizer: Any = None) -> RunRecord:
+def record_of(
+    model: Any, data: Any, loss: Callable[[Any, Any], Any], optimizer: Any = None, budget: float = BUDGET
+) -> RunRecord:
     """The record that `diagnose` judges."""
     import torch
 
@@ -54,7 +58,7 @@ def record_of(model: Any, data: Any, loss: Callable[[Any, Any], Any], optimizer:
         batches = _batches(data)
         task = Task(model, batches, loss, optimizer)
         short = _trial(task)
-        trials = practitioners_checks(task, _baseline(short), BUDGET)
+        trials = practitioners_checks(task, _baseline(short), budget)
     return _with_own_loop(short, model, optimizer, trials)
 
 
@@ -69,11 +73,12 @@ def _with_own_loop(short: RunRecord, model: Any, optimizer: Any, trials: Any) ->
         foreign = None if held is None else len(held - {id(p) for _, p in named})
         loop = type(facts.loop)(detached=facts.loop.detached, not_held=missing, foreign=foreign)
     training = None if facts.training is None else replace(facts.training, shuffle=None, epochs=None)
-    return replace(short, facts=replace(facts, loop=loop, training=training, trials=trials, finished=False))
+    facts = replace(facts, loop=loop, training=training, trials=trials, standing=None, finished=False)
+    return replace(short, facts=facts)
 
 
 def _trial(task: Task) -> RunRecord:
-    """A short training of a copy, watched."""
+    """One step of a copy, watched."""
     made = copy_of(task.model, training=True)
     if made is None:
         raise ArgumentError(
@@ -84,16 +89,14 @@ def _trial(task: Task) -> RunRecord:
     seen = Watch(made, optimizer, task.loss, every=None)
     seen.__enter__()
     try:
-        for batch in _cycle(task.batches, TRIAL_STEPS):
-            if not _step(made, optimizer, task, batch):
-                break
+        _step(made, optimizer, task, task.batches[0])
     finally:
         seen.stop()
-    return seen.record()
+    return replace(seen.record(), loss=EMPTY, learning_rate=EMPTY)
 
 
-def _step(made: Any, optimizer: Any, task: Task, batch: Batch) -> bool:
-    """One update; False if the loss is not finite or nothing can learn."""
+def _step(made: Any, optimizer: Any, task: Task, batch: Batch) -> None:
+    """One update, if there is anything that learns."""
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -102,11 +105,7 @@ def _step(made: Any, optimizer: Any, task: Task, batch: Batch) -> bool:
             value.backward()
         return value
 
-    return math.isfinite(float(optimizer.step(closure).detach()))
-
-
-def _cycle(batches: list[Batch], steps: int) -> Iterator[Batch]:
-    return (batches[i % len(batches)] for i in range(steps))
+    optimizer.step(closure)
 
 
 def _baseline(record: RunRecord) -> float | None:

@@ -172,10 +172,14 @@ def _ran(layer: Layer | None, seen: Observer) -> bool:
 def not_finite(seen: Observer) -> facts.NotFinite | None:
     """Where NaN or infinity came up first: at a layer that was measured, or in the loss."""
     losses = seen.loss_values()
-    bad = np.flatnonzero(~np.isfinite(losses[~np.isnan(losses)])) if seen.hidden else np.flatnonzero(~np.isfinite(losses))
+    bad = (
+        np.flatnonzero(~np.isfinite(losses[~np.isnan(losses)])) if seen.hidden else np.flatnonzero(~np.isfinite(losses))
+    )
     if seen.not_finite is not None and (not len(bad) or seen.not_finite[0] <= bad[0]):
         step, layer, what = seen.not_finite
-        return facts.NotFinite(step=step, layer=layer, operation=f"{what} in layer {layer!r}", skipped=seen.loop.skipped)
+        return facts.NotFinite(
+            step=step, layer=layer, operation=f"{what} in layer {layer!r}", skipped=seen.loop.skipped
+        )
     if len(bad):
         return facts.NotFinite(step=int(bad[0]), operation="the loss", skipped=seen.loop.skipped)
     return None

@@ -74,9 +74,7 @@ def _gradient(uses: list[Use], scale: float) -> Any:
     return total / scale
 
 
-def _parameter(
-    layer: Layer, before: dict[str, Any], gradient: Any, size: float | None
-) -> Iterator[tuple[str, float]]:
+def _parameter(layer: Layer, before: dict[str, Any], gradient: Any, size: float | None) -> Iterator[tuple[str, float]]:
     weight = layer.weight.detach()
     first = before.get(layer.full(layer.weight_name))
     if first is not None:
@@ -177,7 +175,9 @@ def _units(layer: Layer, uses: list[Use], activation: str | None) -> Iterator[tu
         yield Quantity.SATURATED, float((joined.abs() < LEFT_WHEN_SATURATED * STEEPEST[activation]).float().mean())
 
 
-def _gains(uses: list[Use], above: list[Use], activation: str | None, n: int, scale: float) -> Iterator[tuple[str, float]]:
+def _gains(
+    uses: list[Use], above: list[Use], activation: str | None, n: int, scale: float
+) -> Iterator[tuple[str, float]]:
     """What the link from the layer above does to the error: its weights, and this layer's local derivative."""
     if not uses or not above:
         return

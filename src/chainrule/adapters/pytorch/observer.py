@@ -265,9 +265,7 @@ class Observer:
             if p.grad is not None
         }
         # Clipping comes after this and would change them.
-        self._gradient_sizes = {
-            y.name: rms(y.weight.grad) / scale for y in self.layers if _grad(y.weight) is not None
-        }
+        self._gradient_sizes = {y.name: rms(y.weight.grad) / scale for y in self.layers if _grad(y.weight) is not None}
 
     @property
     def scale(self) -> float:
@@ -344,7 +342,9 @@ class Observer:
         uses: dict[str, list[Use]] = {name: [] for name in self.now.order}
         for use in reached:
             uses.setdefault(use.layer.name, []).append(use)
-        found = measured_of(self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale)
+        found = measured_of(
+            self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale
+        )
         self.measurements += found
         if self.not_finite is None:
             self._place_not_finite(reached)

@@ -136,7 +136,9 @@ def _form(layer: Layer, use: Use) -> tuple[np.ndarray, np.ndarray, np.ndarray] |
         a = array(_windows(use.a, layer.module))
         z, delta = (np.ascontiguousarray(np.moveaxis(array(t), 1, -1)) for t in (use.z, use.delta))
     else:
-        a, z, delta = (t.detach().cpu().numpy() if not t.is_floating_point() else array(t) for t in (use.a, use.z, use.delta))
+        a, z, delta = (
+            t.detach().cpu().numpy() if not t.is_floating_point() else array(t) for t in (use.a, use.z, use.delta)
+        )
     if not z.ndim or len(z) % use.rows or len(a) % use.rows:
         return None
     # A layer that was called on merged axes has them merged with the rows first.

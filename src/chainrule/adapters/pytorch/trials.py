@@ -99,7 +99,10 @@ def optimizer_for(task: Task, made: Any, lr: float | None = None) -> Any:
         return torch.optim.Adam(made.parameters(), lr=task.lr if lr is None else lr)
     twins = dict(zip(map(id, task.model.parameters()), made.parameters(), strict=True))
     groups = [
-        {**{k: v for k, v in group.items() if k != "params"}, "params": [twins[id(p)] for p in group["params"] if id(p) in twins]}
+        {
+            **{k: v for k, v in group.items() if k != "params"},
+            "params": [twins[id(p)] for p in group["params"] if id(p) in twins],
+        }
         for group in task.optimizer.param_groups
     ]
     made_optimizer = type(task.optimizer)([g for g in groups if g["params"]] or [{"params": list(made.parameters())}])
@@ -109,7 +112,12 @@ def optimizer_for(task: Task, made: Any, lr: float | None = None) -> Any:
 
 
 def train(
-    task: Task, steps: int, lr: float | None, batches: list[Batch] | None = None, kind: Any = None, until: float = math.inf
+    task: Task,
+    steps: int,
+    lr: float | None,
+    batches: list[Batch] | None = None,
+    kind: Any = None,
+    until: float = math.inf,
 ) -> np.ndarray:
     """Losses of `steps` updates of a copy; infinite from the one on that is not finite. float64 [steps]
 
@@ -123,7 +131,9 @@ def train(
         made = copy_of(task.model, training=True)
         if task.first is not None:
             made.load_state_dict(task.first)
-        optimizer = optimizer_for(task, made, task.lr if lr is None else lr) if kind is None else kind(made.parameters(), lr=lr)
+        optimizer = (
+            optimizer_for(task, made, task.lr if lr is None else lr) if kind is None else kind(made.parameters(), lr=lr)
+        )
         given = task.batches if batches is None else batches
         for i in range(steps):
             batch = given[i % len(given)]
@@ -213,9 +223,7 @@ def practitioners_checks(task: Task, expected: float | None, budget: float) -> T
     if left():
         best = min(facts.sweep, key=lambda p: p.loss).lr
         few = train(task, 2 * TRIAL_STEPS, best, [rows_between(task.batches[0], 0, OVERFIT_ROWS)])
-        facts = replace(
-            facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * TRIAL_STEPS
-        )
+        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * TRIAL_STEPS)
     return replace(facts, seconds=time.perf_counter() - began)
 
 
@@ -291,7 +299,12 @@ def _gradient(made: Any, task: Task, batches: list[Batch]) -> tuple[float, Any]:
         if not value.requires_grad:
             return total, None
         found = torch.autograd.grad(value, parameters, allow_unused=True)
-        part = torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1).double() for g, p in zip(found, parameters, strict=True)])
+        part = torch.cat(
+            [
+                (torch.zeros_like(p) if g is None else g).reshape(-1).double()
+                for g, p in zip(found, parameters, strict=True)
+            ]
+        )
         flat = part / len(batches) if flat is None else flat + part / len(batches)
     return total, flat
 

@@ -83,7 +83,9 @@ class Watch:
         """What the block's end prints."""
         seen = self.observer
         if not any(True for _ in seen.model.parameters()):
-            return f"watched {type(seen.model).__name__}: it has no parameters, so there is nothing to learn or to judge"
+            return (
+                f"watched {type(seen.model).__name__}: it has no parameters, so there is nothing to learn or to judge"
+            )
         if not seen.steps:
             skipped = f"; loss scaling left out all {seen.loop.skipped}" if seen.loop.skipped else ""
             if not skipped:
