@@ -68,7 +68,21 @@ _HOMES = {
     "chainrule.training": "Callback EarlyStopping Run fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = ("adapters", "autodiff", "compiler", "data", "doctor", "errors", "graph", "nn", "ops", "optim", "record", "see", "training")
+_MODULES = (
+    "adapters",
+    "autodiff",
+    "compiler",
+    "data",
+    "doctor",
+    "errors",
+    "graph",
+    "nn",
+    "ops",
+    "optim",
+    "record",
+    "see",
+    "training",
+)
 
 __all__ = [
     *_HOME,

@@ -1,6 +1,7 @@
-"""Twelve PyTorch programs with a planted fault each get it as their verdict's top finding; healthy trainings get none."""
+"""Twelve PyTorch programs, each with its planted fault as the top finding; healthy trainings get none."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -36,12 +37,12 @@ def line():
 
 def body(width=64, depth=1, act=nn.ReLU, inputs=64, outputs=10, last=()):
     sizes = [inputs, *[width] * depth]
-    inner = [m for i, o in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(i, o), act())]
+    inner = [m for i, o in itertools.pairwise(sizes) for m in (nn.Linear(i, o), act())]
     return nn.Sequential(*inner, nn.Linear(width, outputs), *last)
 
 
 def fit(model, rows, loss, optimizer, steps=300, batch=64, each=None):
-    """The usual loop, watched; the report at its end. each: in place of the loop's body, of (model, x, y, optimizer)."""
+    """The usual loop, watched; the report at its end. each(model, x, y, optimizer): in place of the loop's body."""
     torch.manual_seed(1)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*rows), batch, shuffle=True)
     with watch(model, optimizer, loss=loss) as seen:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from chainrule.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from chainrule.doctor.report import Report
     from chainrule.adapters.pytorch.watch import Watch
+    from chainrule.doctor.report import Report
 
 
 def is_pytorch(model: Any) -> bool:

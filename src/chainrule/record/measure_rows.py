@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -45,7 +46,7 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     order = varying[np.argsort(marks[varying], kind="stable")]
     pairs = [
         (int(min(i, j)), int(max(i, j)))
-        for i, j in zip(order, order[1:], strict=False)
+        for i, j in itertools.pairwise(order)
         if marks[i] == marks[j] and np.array_equal(x[:, i], x[:, j])
     ]
     condition = None
@@ -128,7 +129,7 @@ def baseline_of(flat: np.ndarray, loss: str, counts: tuple[int, ...]) -> float |
 
 def _conflicting(x: np.ndarray, y: np.ndarray) -> float | None:
     """Share of rows whose inputs occur again with another target."""
-    if not x.size or x.dtype.kind == "f" and not np.isfinite(x).all():
+    if not x.size or (x.dtype.kind == "f" and not np.isfinite(x).all()):
         return None
     marks = x.astype(np.float64) @ np.random.default_rng(1).normal(size=x.shape[1])
     _, group, counts = np.unique(marks, return_inverse=True, return_counts=True)

@@ -188,12 +188,14 @@ def not_finite(seen: Observer) -> facts.NotFinite | None:
 def data_facts(seen: Observer, loss: str) -> facts.DataFacts | None:
     """The first batches as the model took them."""
     found = seen.batches.data()
-    if found is None or found[1] is None:
+    if found is None:
         return None
     from dataclasses import replace
 
     from chainrule.record.measure_rows import data_facts as measured
 
     x, y = found
+    if y is None:
+        return None
     made = measured(x, y, loss)
     return replace(made, rows=seen.batches.loader_rows or made.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from chainrule.adapters.pytorch.layers import Layer
@@ -53,7 +54,6 @@ def measured_of(
 
 def _gradient(uses: list[Use], scale: float) -> Any:
     """dL/dW as input activation times error, summed over all uses: what `.grad` holds, but for what it held before."""
-    import torch
 
     layer = uses[0].layer
     if not layer.weight.requires_grad or any(use.a is None for use in uses):
@@ -65,13 +65,13 @@ def _gradient(uses: list[Use], scale: float) -> Any:
             wide = a.float() if a.element_size() < 4 else a
             part = delta.to(wide.dtype).T @ wide
         elif use.a.dim() == layer.weight.dim():
-            weights, module = getattr(torch.nn.grad, f"{layer.kind.lower()}_weight"), layer.module
+            weights, module = getattr(import_module("torch.nn.grad"), f"{layer.kind.lower()}_weight"), layer.module
             read, delta = (t.float() if t.element_size() < 4 else t for t in (padded(use.a, module), use.delta))
             part = weights(read, layer.weight.shape, delta, module.stride, 0, module.dilation)
         else:  # one image without an axis of rows
             return None
         total = part if total is None else total + part
-    return total / scale
+    return None if total is None else total / scale
 
 
 def _parameter(layer: Layer, before: dict[str, Any], gradient: Any, size: float | None) -> Iterator[tuple[str, float]]:

@@ -19,7 +19,7 @@ from chainrule.adapters.pytorch.patches import classes_with, wrapped
 from chainrule.adapters.pytorch.sizes import bad_share, rms
 from chainrule.adapters.pytorch.trace import Kept
 from chainrule.adapters.pytorch.uses import Pass, Use, rows_of, tap
-from chainrule.record import Measurement, Quantity
+from chainrule.record import Measurement
 
 FIRST = 10
 """Steps at the beginning of which every one is measured."""

@@ -16,7 +16,7 @@ from chainrule.adapters.pytorch.sizes import padded, slope
 from chainrule.adapters.pytorch.trials import copy_of, untouched, widened
 from chainrule.adapters.pytorch.uses import Use, array
 from chainrule.errors import ArgumentError
-from chainrule.record.trace import INPUT, LOSS, LayerTrace, Link, NetworkTrace, rms
+from chainrule.record.trace import LOSS, LayerTrace, Link, NetworkTrace, rms
 
 
 @dataclass(eq=False)
@@ -45,8 +45,8 @@ def network_trace(kept: Kept, model: Any, loss: Callable[[Any, Any], Any] | None
     places = _places(kept.uses)
     layers = [_layer(kept, uses) for uses in places]
     known = [(uses, layer) for uses, layer in zip(places, layers, strict=True) if layer is not None]
-    calls = {use.call for use in kept.uses}
-    single = len(calls) == 1 and kept.batch is not None
+    calls, batch = {use.call for use in kept.uses}, kept.batch
+    single = len(calls) == 1 and batch is not None
     gradients = {n: array(g) / np.float32(kept.scale) for n, g in kept.gradients.items()}
     weights = {n: array(w) for n, w in kept.weights.items() if n in gradients}
     return NetworkTrace(
@@ -55,7 +55,7 @@ def network_trace(kept: Kept, model: Any, loss: Callable[[Any, Any], Any] | None
         rows=kept.rows,
         step=kept.step,
         x=array(kept.batch.x) if single and kept.batch is not None and kept.batch.x is not None else None,
-        prediction=array(kept.batch.prediction) if single and _has_prediction(kept) else None,
+        prediction=array(batch.prediction) if single and batch is not None and batch.prediction is not None else None,
         links=_links(kept, [uses for uses, _ in known], [layer for _, layer in known]) if single else (),
         gradients=gradients,
         parameters=weights,
@@ -63,10 +63,6 @@ def network_trace(kept: Kept, model: Any, loss: Callable[[Any, Any], Any] | None
         loss_name=name,
         nudged=_nudge(kept, model, loss) if single and loss is not None else None,
     )
-
-
-def _has_prediction(kept: Kept) -> bool:
-    return kept.batch is not None and kept.batch.prediction is not None
 
 
 def _places(uses: list[Use]) -> list[list[Use]]:

@@ -262,7 +262,8 @@ def tried(task: Task, found: StandingFacts, baseline: float, budget: float) -> S
     if made is None or not math.isfinite(found.loss):
         return found
     with untouched(), torch.enable_grad():
-        found = replace(found, **_curvatures(made, task))
+        curved: dict[str, Any] = _curvatures(made, task)
+        found = replace(found, **curved)
     own = best = ending(train(task, TRIAL_STEPS, None, until=began + budget))
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
