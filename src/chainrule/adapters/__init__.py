@@ -24,13 +24,15 @@ def watch(model: Any, optimizer: Any = None, loss: Any = None, every: int | None
     every:     a full measurement every so many updates; None: often at the beginning, then every hundredth.
     run_dir:   a new directory that gets the record as ``record.sqlite``.
 
-    Nothing of the training changes: not a bit of weights, gradients, random numbers, modes or hooks, also when the block
+    Nothing of the training changes: not a bit of weights, gradients, random numbers, modes or hooks, also when
+    the block
     is left by an exception, which passes through. ArgumentError: not a PyTorch model or optimizer.
     """
     if not is_pytorch(model):
         found = type(model)
         raise ArgumentError(
-            f"watch takes a torch.nn.Module, got {found.__module__}.{found.__qualname__}. A network of chainrule needs no "
+            f"watch takes a torch.nn.Module, got {found.__module__}.{found.__qualname__}. A network of "
+            f"chainrule needs no "
             "watching: cr.fit(...) returns a run, and run.examine() judges it"
         )
     from chainrule.adapters.pytorch.watch import Watch

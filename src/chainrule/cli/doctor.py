@@ -20,7 +20,8 @@ def doctor(
 ) -> None:
     """Watch a PyTorch script as it is, and say what keeps it from learning.
 
-    The script runs unedited; its models, optimizers and losses are found, and nothing of its training changes. The verdict
+    The script runs unedited; its models, optimizers and losses are found, and nothing of its training changes.
+    The verdict
     comes at its end, also where it raises. Exit code 1: an error was found, or the script failed.
 
     \b

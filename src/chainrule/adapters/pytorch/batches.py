@@ -1,4 +1,4 @@
-"""Batches: the rows that a watched loop fed its model, a few of them kept, and whether they came shuffled or always the same."""
+"""Batches: the rows that a watched loop fed its model, a few of them kept, and in which order they came."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def _trial(task: Task) -> RunRecord:
     made = copy_of(task.model, training=True)
     if made is None:
         raise ArgumentError(
-            f"diagnose: this {type(task.model).__name__} cannot be copied by copy.deepcopy, so no trial can leave it as it "
+            f"diagnose: this {type(task.model).__name__} cannot be copied by copy.deepcopy, so no trial can "
+            f"leave it as it "
             "is. Watch its training instead: with chainrule.watch(model, optimizer): train()"
         )
     optimizer = optimizer_for(task, made)
@@ -120,7 +121,8 @@ def _batches(data: Any) -> list[Batch]:
         if not isinstance(item, list | tuple) or len(item) != 2 or not isinstance(item[1], torch.Tensor):
             raise ArgumentError(
                 f"diagnose: a batch is a pair (x, y) of tensors, got {type(item).__name__}"
-                f"{f' of {len(item)}' if isinstance(item, list | tuple | dict) else ''}. Give such a pair or a DataLoader"
+                f"{f' of {len(item)}' if isinstance(item, list | tuple | dict) else ''}. Give such a pair or "
+                f"a DataLoader"
             )
         x = item[0] if isinstance(item[0], tuple | list) else (item[0],)
         return copied(Batch(tuple(x), {}, item[1]))

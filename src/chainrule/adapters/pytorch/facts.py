@@ -1,4 +1,4 @@
-"""Facts of a watched model: its layers, the head, the data, the training and the loop, as the doctor's rules read them."""
+"""Facts of a watched model: layers, head, data, training and loop, as the rules read them."""
 
 from __future__ import annotations
 

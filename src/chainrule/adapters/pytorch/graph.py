@@ -1,4 +1,4 @@
-"""Graph: what a PyTorch loss was made of, read from its autograd graph: the functions after each layer, and the head."""
+"""Graph: what a PyTorch loss was made of, read from its autograd graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ RANGES: dict[str, Range] = {
 }  # fmt: skip
 
 SHAPES = {
-    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Clone", "ToCopy", "Alias",
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Clone", "
+    ""ToCopy", "Alias",
     "Expand", "Contiguous", "Select", "Slice", "AsStrided", "Unbind", "Flatten", "Index", "MulDropout", "NativeDropout",
 }  # fmt: skip
 """Nodes that only give values another shape, type or place (or drop some)."""

@@ -1,4 +1,4 @@
-"""Layers: which modules of a PyTorch model are watched, under their names in `state_dict`, and what is known of each."""
+"""Layers: the modules of a PyTorch model that hold parameters, and what is known of each."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def hidden_reason(model: Any) -> str | None:
     for module in model.modules():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             return (
-                "the model is compiled by torch.compile, so what passes inside it cannot be seen: loss, gradients, updates "
-                "and the training loop are. To see its layers too, watch the model before it is compiled"
+                "the model is compiled by torch.compile, so what passes inside it cannot be seen: loss, gradients, "
+                "updates and the training loop are. To see its layers too, watch the model before it is compiled"
             )
         if isinstance(module, torch.jit.ScriptModule):
             return (
-                "the model is scripted by torch.jit, so what passes inside it cannot be seen: loss, gradients, updates "
-                "and the training loop are. To see its layers too, watch the Python model"
+                "the model is scripted by torch.jit, so what passes inside it cannot be seen: loss, gradients, "
+                "updates and the training loop are. To see its layers too, watch the Python model"
             )
     return None
 

@@ -1,4 +1,4 @@
-"""Loop: what somebody's own training loop does with gradients, modes, schedules and loss scaling, counted step by step."""
+"""Loop: what somebody's own training loop does with gradients, modes, schedules and loss scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observer: hooks on a live model, its optimizers and the backward pass, which gather what a record of the run needs."""
+"""Observer: hooks on a live model, its optimizers and the backward pass, which gather a record."""
 
 from __future__ import annotations
 
@@ -351,7 +351,8 @@ class Observer:
         if reached:
             self.last = Kept(
                 self.steps, rows_of(reached), reached, self._before, self._gradients, dict(self.following), self.scale,
-                float(self.losses[-1]), copied(self._pending[-1]) if self._pending else None, self._random, self._parents,
+                float(self.losses[-1]), copied(self._pending[-1]) if self._pending else None, self._random,
+                self._parents,
                 self._aliases(),
             )  # fmt: skip
 

@@ -12,7 +12,8 @@ from typing import Any
 def wrapped(owner: Any, name: str, wrapper: Callable[..., Any]) -> Iterator[None]:
     """``owner.name(*args)`` runs ``wrapper(original, *args)`` until the block ends.
 
-    Blocks may end in another order than they began: a wrapper that something else has wrapped since stays and passes on.
+    Blocks may end in another order than they began: a wrapper that something else has wrapped since stays and
+    passes on.
     """
     before = owner.__dict__[name]
     active = True

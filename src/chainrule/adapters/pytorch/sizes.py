@@ -1,4 +1,4 @@
-"""Sizes: the numbers of `record.quantities` measured on PyTorch tensors, where they are, so that only numbers travel."""
+"""Sizes: the numbers of `record.quantities` measured on PyTorch tensors, where they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def rms(x: Any) -> float:
-    """Root mean square over all entries, without overflow or underflow of the squares; NaN or inf as found; 0 if empty."""
+    """Root mean square, without overflow or underflow of the squares; NaN or inf as found; 0 if empty."""
     if not x.numel():
         return 0.0
     if not x.is_floating_point():

@@ -1,4 +1,4 @@
-"""Trials: where a PyTorch model stands and what short trainings of copies of it show; the model itself is not touched."""
+"""Trials: where a PyTorch model stands and what short trainings of copies of it show."""
 
 from __future__ import annotations
 

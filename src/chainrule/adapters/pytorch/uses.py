@@ -1,4 +1,4 @@
-"""Uses: what each call of a layer saw in one step, taken by hooks that change nothing, and the layer trace made of it."""
+"""Uses: what each call of a layer saw in one step, taken by hooks that change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch: the block in which a live PyTorch model is watched; its record, its explanations, and the verdict at its end."""
+"""Watch: the block in which a live PyTorch model is watched, and the verdict at its end."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Watch:
         if not seen.steps:
             skipped = f"; loss scaling left out all {seen.loop.skipped}" if seen.loop.skipped else ""
             if not skipped:
-                return f"watched {type(seen.model).__name__}: no optimizer made an update in the block, so there is nothing to judge"
+                name = type(seen.model).__name__
+                return f"watched {name}: no optimizer made an update in the block, so there is nothing to judge"
         lines = [str(self.examine())]
         if seen.hidden is not None:
             lines.append(f"not seen: {seen.hidden}")
