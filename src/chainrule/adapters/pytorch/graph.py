@@ -24,9 +24,9 @@ RANGES: dict[str, Range] = {
 }  # fmt: skip
 
 SHAPES = {
-    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Clone", "
-    ""ToCopy", "Alias",
-    "Expand", "Contiguous", "Select", "Slice", "AsStrided", "Unbind", "Flatten", "Index", "MulDropout", "NativeDropout",
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone",
+    "ToCopy", "Alias", "Expand", "Contiguous", "Select", "Slice", "AsStrided", "Unbind",
+    "Flatten", "Index", "MulDropout", "NativeDropout",
 }  # fmt: skip
 """Nodes that only give values another shape, type or place (or drop some)."""
 

@@ -240,9 +240,10 @@ class Observer:
         prediction, target = self._criterion_pair or (None, None)
         if target is None:
             target = seen.target
-        if target is None and seen.loss in ("mse", "mae") and seen.prediction is not None and batch is not None:
-            if batch.prediction is not None and batch.prediction.shape == seen.prediction.shape:
-                target = batch.prediction - seen.prediction * (1 if seen.chain[-1] != "Rsub" else -1)
+        residual = seen.prediction if seen.loss in ("mse", "mae") and target is None else None
+        output = None if batch is None else batch.prediction
+        if residual is not None and output is not None and output.shape == residual.shape:
+            target = output - residual * (1 if seen.chain[-1] != "Rsub" else -1)
         given = prediction if prediction is not None else None if batch is None else batch.prediction
         wide = seen.prediction if seen.prediction is not None else None
         if given is not None and wide is not None and given.numel() < wide.numel():
