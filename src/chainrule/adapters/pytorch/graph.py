@@ -24,7 +24,7 @@ RANGES: dict[str, Range] = {
 }  # fmt: skip
 
 SHAPES = {
-    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone",
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T", "Clone",
     "ToCopy", "Alias", "Expand", "Contiguous", "Select", "Slice", "AsStrided", "Unbind",
     "Flatten", "Index", "MulDropout", "NativeDropout",
 }  # fmt: skip
