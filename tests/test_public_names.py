@@ -19,6 +19,7 @@ NAMES = [
     "constant",
     "cross_entropy",
     "data",
+    "diagnose",
     "elementwise",
     "fit",
     "grad",

@@ -53,6 +53,6 @@ def diagnose(model: Any, data: Any, *, loss: Any, optimizer: Any = None, **optio
         from chainrule.adapters.pytorch.diagnose import diagnose
 
         return diagnose(model, data, loss, optimizer, **options)
-    from chainrule.doctor.diagnose import diagnose as diagnose_own
+    from chainrule.doctor.diagnosis import diagnose as diagnose_own
 
     return diagnose_own(model, data, loss=loss, optimizer=optimizer, **options)

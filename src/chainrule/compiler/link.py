@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, evaluator, placeholder
-from chainrule.kernel import Program
+from chainrule.kernel import Program, parts
 from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
 from chainrule.rewrite import rewrite
@@ -99,13 +99,17 @@ def _native(parts: Parts) -> Linked:
 
 
 def _overwrites_too_soon(program: Program, part: Part) -> bool:
-    """Whether a statement still reads what an earlier one has replaced, where a name is both read and written."""
+    """Whether something still reads what has been replaced, or may have been, where a name is both read and written."""
     for name, written in zip(part.outputs, program.outputs, strict=True):
         for same, read in zip(part.inputs, program.inputs, strict=True):
             if same != name:
                 continue
             first = min((i for i, s in enumerate(program.statements) if written in writes(s)), default=0)
             if any(read in reads(s) for s in program.statements[first + 1 :]):
+                return True
+            # What runs at once with the statement that writes must not read, unless it is that statement itself.
+            at_once = parts(program.statements[first]) if program.statements else ()
+            if any(read in reads(s) and written not in writes(s) for s in at_once):
                 return True
     return False
 

@@ -95,5 +95,5 @@ def everywhere(**quantities: tuple[float, float]) -> dict[str, dict[Quantity, tu
 
 
 HEALTHY = example()
-CONVERGED = example(loss=curve(2.31, 2.3, noise=0.001), standing=DONE)
+CONVERGED = example(loss=curve(2.31, 2.3, noise=0.001), standing=DONE, data=replace(DATA, rows=100_000))
 """Noise targets: at the constant prediction's loss, and finished."""

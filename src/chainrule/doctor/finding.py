@@ -17,7 +17,7 @@ class Finding:
     step: int
     """The first step at which it was seen."""
     share: float | None
-    """Share of the blame that the factor has, from 0 to 1; the shares of a report's causes add to 1. None for a note."""
+    """Share of the blame, from 0 to 1; the shares of a report's causes add to 1. None for a note."""
     evidence: str
     """The numbers, with the limit they crossed."""
     why: str

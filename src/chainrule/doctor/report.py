@@ -74,6 +74,12 @@ class Report:
         path.write_text(writers[path.suffix](self), encoding="utf-8")
         return path
 
+    def show(self) -> None:
+        """Print the whole report in the terminal, in colour where there is colour."""
+        from chainrule.doctor.reports.terminal import show
+
+        show(self)
+
     def __str__(self) -> str:
         lines = [_short(f"standing: {self.standing.name} ({self.standing.sentence})")]
         flags = self.flags

@@ -38,7 +38,7 @@ class Settings:
 
 
 def settings_from(path: str | Path | None = None, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> Settings:
-    """Settings of a file (`chainrule.toml` here, if there is one), with selections of the caller in place of its own."""
+    """Settings of a file (`chainrule.toml` here, if there is one); the caller's selections replace its own."""
     file = Path(FILE) if path is None else Path(path)
     if path is None and not file.is_file():
         return Settings(tuple(select), tuple(ignore))

@@ -17,6 +17,9 @@ FITTED = 0.98
 GAIN = 0.03
 """Share of the constant prediction's loss that a trial must take away to count as a gain."""
 
+MOST_BY_HEART = 0.1
+"""Limit of what a trial's gain is forgiven as chance: 100 steps learn no more by heart."""
+
 CHANCE = 2.0
 """Times its sampling noise up to which a gradient may be chance: two standard errors."""
 
@@ -24,10 +27,11 @@ BARELY = 0.1
 """Progress below which it is asked whether the error gets through at all."""
 
 THROUGH = 1e-3
-"""Share of the last layer's error at the first, and of the rows' spread at the outputs, that counts as getting through."""
+"""Share of the last layer's error at the first, and of the rows' spread at the outputs, that gets through."""
 
-NEGATIVE = 0.05
-"""Share of the largest curvature below which a negative one is rounding and the noise of rows."""
+NEGATIVE = 0.5
+"""Share of the largest curvature from which a negative one makes a saddle: at the saddle of a product, such as that of
+two layers of small weights, both are of one size; smaller ones are usual at minima of few rows."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Standing:
 
 
 def standing_of(record: RunRecord) -> Standing:
-    """The standing, from the loss curve, the gradient against its noise, curvature and short trials, as far as known."""
+    """The standing, from the loss curve, the gradient against its noise, curvature and trials, as far as known."""
     losses, measured = record.loss.values, record.facts.standing
     bad = record.facts.not_finite
     if bad is not None and not bad.skipped:
@@ -67,39 +71,75 @@ def standing_of(record: RunRecord) -> Standing:
     )
     baseline = _baseline(record, start)
     progress = (baseline - end) / abs(baseline) if baseline else 0.0
+    if measured is not None and _penalised(record):
+        end = measured.loss  # the curve holds the penalty as well, which no prediction can take away
+        progress = (baseline - end) / abs(baseline) if baseline else 0.0
     lowest = float(np.min(finite))
     if len(finite) >= 4 and end > 1.5 * max(start, baseline) and end > 2 * abs(lowest):
         return Standing("diverging", f"the loss rose from {start:.3g} to {end:.3g}", progress)
     if len(finite) < LEAST_STEPS:
         return Standing("too short", f"{len(finite)} updates are too few to judge the course", progress)
     if progress >= FITTED:
-        return Standing("local optimum", f"the loss is down to {end:.3g}, {1 - progress:.1%} of that of a constant "
-                        "prediction", progress, True)  # fmt: skip
+        return Standing(
+            "local optimum",
+            f"the loss is down to {end:.3g}, {1 - progress:.1%} of that of a constant prediction",
+            progress,
+            True,
+        )
     if measured is not None and measured.zero_gradient:
         return Standing("stalled", f"every gradient is exactly 0 at a loss of {end:.3g}", progress)
     falls = _falls(finite, baseline)
     blocked = _blocked(record) if progress < BARELY and not falls else ""
     if blocked:
-        return Standing("plateau", f"the loss stays at {end:.3g}, and trials cannot tell what is left, for {blocked}", progress, blocked=True)
+        return Standing(
+            "plateau",
+            f"the loss stays at {end:.3g}, and trials cannot tell what is left, for {blocked}",
+            progress,
+            blocked=True,
+        )
     if measured is None or measured.trial_gain is None:
         return _by_curve(record, falls, end, progress)
     best, own = measured.trial_gain, measured.same_trial_gain or 0.0
-    if best < GAIN and own < GAIN and not (falls and progress > BARELY):
+    least = GAIN + _by_heart(record)
+    if best < least and own < least and not (falls and progress > BARELY):
+        if progress < BARELY and _could_memorise(record):
+            return Standing(
+                "plateau",
+                f"the loss stays at {end:.3g}, and no short trial gains more than "
+                f"{max(best, own, 0):.1%}, though there are parameters enough to learn the rows by heart",
+                progress,
+            )
         down = measured.lowest_curvature
         top = measured.highest_curvature
         chance = measured.gradient_norm <= CHANCE * measured.gradient_noise
         if not chance and down is not None and top is not None and down < -NEGATIVE * abs(top) and progress < 0.1:
-            return Standing("saddle", f"the slope is nearly flat at a loss of {end:.3g}, and the surface bends down "
-                            f"({down:.2g}) as well as up ({top:.2g})", progress)  # fmt: skip
-        return Standing("local optimum", f"the loss stays at {end:.3g}, and no short trial gains more than "
-                        f"{max(best, own, 0):.1%}", progress, True)  # fmt: skip
-    if falls or own >= GAIN:
+            return Standing(
+                "saddle",
+                f"the slope is nearly flat at a loss of {end:.3g}, and the surface bends down "
+                f"({down:.2g}) as well as up ({top:.2g})",
+                progress,
+            )
+        return Standing(
+            "local optimum",
+            f"the loss stays at {end:.3g}, and no short trial gains more than {max(best, own, 0):.1%}",
+            progress,
+            True,
+        )
+    if falls or own >= least:
         return Standing("descending", f"the loss is at {end:.3g} and falling", progress)
     if measured.gradient_norm > CHANCE * measured.gradient_noise:
-        return Standing("stalled", f"the loss stays at {end:.3g} although its gradient is {_times(measured)} its sampling "
-                        f"noise and a short trial gains {best:.0%}", progress)  # fmt: skip
-    return Standing("plateau", f"the loss stays at {end:.3g}; its gradient is within sampling noise, and a short trial "
-                    f"with other steps gains {best:.0%}", progress)  # fmt: skip
+        return Standing(
+            "stalled",
+            f"the loss stays at {end:.3g} although its gradient is {_times(measured)} its sampling "
+            f"noise and a short trial gains {best:.0%}",
+            progress,
+        )
+    return Standing(
+        "plateau",
+        f"the loss stays at {end:.3g}; its gradient is within sampling noise, and a short trial "
+        f"with other steps gains {best:.0%}",
+        progress,
+    )
 
 
 def _blocked(record: RunRecord) -> str:
@@ -119,6 +159,26 @@ def _blocked(record: RunRecord) -> str:
     if spread is not None and size and spread < THROUGH * size:
         return "the outputs hardly depend on the inputs"
     return ""
+
+
+def _penalised(record: RunRecord) -> bool:
+    training = record.facts.training
+    return training is not None and (training.l1 > 0 or training.l2 > 0)
+
+
+def _by_heart(record: RunRecord) -> float:
+    """Share of the loss that fitting chance alone takes away on the rows themselves: parameters over rows, to a limit.
+
+    The degrees of freedom of a fit: of n rows of noise, p parameters explain p / n.
+    """
+    data = record.facts.data
+    return min(sum(x.parameters for x in record.layers) / data.rows, MOST_BY_HEART) if data and data.rows else 0.0
+
+
+def _could_memorise(record: RunRecord) -> bool:
+    """Whether the network has more parameters than there are rows: then its loss is no optimum while it is large."""
+    data = record.facts.data
+    return data is not None and sum(x.parameters for x in record.layers) > data.rows > 0
 
 
 def _times(measured: StandingFacts) -> str:
@@ -150,7 +210,11 @@ def _by_curve(record: RunRecord, falls: bool, end: float, progress: float) -> St
     if measured is None:
         return Standing("plateau", f"the loss stays at {end:.3g}; no gradient was measured", progress)
     if measured.gradient_norm > CHANCE * measured.gradient_noise:
-        return Standing("stalled", f"the loss stays at {end:.3g} although its gradient is {_times(measured)} its sampling "
-                        "noise", progress)  # fmt: skip
-    return Standing("local optimum", f"the loss stays at {end:.3g}, and the gradient is within sampling noise", progress,
-                    True)  # fmt: skip
+        return Standing(
+            "stalled",
+            f"the loss stays at {end:.3g} although its gradient is {_times(measured)} its sampling noise",
+            progress,
+        )
+    return Standing(
+        "local optimum", f"the loss stays at {end:.3g}, and the gradient is within sampling noise", progress, True
+    )

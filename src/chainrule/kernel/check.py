@@ -5,8 +5,20 @@ from __future__ import annotations
 import math
 
 from chainrule.errors import GraphError
-from chainrule.kernel.effects import accesses, reads, writes
-from chainrule.kernel.program import Accumulate, Gemm, LaneLoop, Matrix, Nest, Program, Statement
+from chainrule.kernel.effects import accesses, independent, reads, shares, writes
+from chainrule.kernel.program import (
+    Accumulate,
+    Gate,
+    Gemm,
+    LaneLoop,
+    Matrix,
+    Nest,
+    Program,
+    Rows,
+    Statement,
+    Together,
+    parts,
+)
 from chainrule.kernel.scalar import Load, Local, Scalar, Variable, check_scalar, walk
 from chainrule.spec import BOOL
 
@@ -16,20 +28,46 @@ def check(program: Program, stage: str) -> Program:
 
     Buffers exist and only what may be written is written; every access that no predicate guards stays inside its
     buffer; loop variables and Locals are defined where they are read, once; scalar operations are of the closed list;
-    a gate reads a bool.
+    a gate reads a bool; what may run at once touches nothing that others write.
     """
     for i, statement in enumerate(program.statements):
         try:
-            _check_buffers(statement, program)
-            if isinstance(statement, Nest):
-                _check_nest(statement, program)
-            elif isinstance(statement, Gemm):
-                _check_gemm(statement, program)
-            elif program.buffers[statement.buffer].dtype != BOOL:
-                raise GraphError(f"a gate reads {program.buffers[statement.buffer].dtype}, not bool")
+            for part in parts(statement):
+                _check_part(part, program)
+            if isinstance(statement, Rows):
+                _check_rows(statement, program)
+            elif isinstance(statement, Together):
+                _check_together(statement)
         except GraphError as error:
             raise GraphError(f"{stage} broke statement {i} of the program: {error}") from error
     return program
+
+
+def _check_part(statement: Nest | Gemm | Gate, program: Program) -> None:
+    _check_buffers(statement, program)
+    if isinstance(statement, Nest):
+        _check_nest(statement, program)
+    elif isinstance(statement, Gemm):
+        _check_gemm(statement, program)
+    elif program.buffers[statement.buffer].dtype != BOOL:
+        raise GraphError(f"a gate reads {program.buffers[statement.buffer].dtype}, not bool")
+
+
+def _check_rows(statement: Rows, program: Program) -> None:
+    written = writes(statement)
+    for s in statement.statements:
+        found = shares(s, statement.rows, lambda b: program.buffers[b].size)
+        if found is None:
+            raise GraphError(f"its points cannot be dealt out to {statement.rows} rows")
+        if found.others & written:
+            raise GraphError(f"rows meet in buffer {min(found.others & written)}, which is written among them")
+
+
+def _check_together(statement: Together) -> None:
+    for i, a in enumerate(statement.statements):
+        for b in statement.statements[:i]:
+            if not independent(a, b):
+                raise GraphError("two statements that run at once touch what one of them writes")
 
 
 def _check_buffers(statement: Statement, program: Program) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from chainrule.kernel import Affine, Gate, Gather, Gemm, Load, Nest, Scalar, Statement, walk
+from chainrule.kernel import Affine, Gate, Gather, Gemm, Load, Matrix, Nest, Rows, Scalar, Statement, Together, walk
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def _of(values: list[Scalar], stores: tuple, inner: tuple) -> list[Access]:
 
 def reads(statement: Statement) -> set[int]:
     """Buffers that a statement reads."""
+    if isinstance(statement, (Rows, Together)):
+        return {b for s in statement.statements for b in reads(s)}
     if isinstance(statement, Gate):
         return {statement.buffer}
     if isinstance(statement, Gemm):
@@ -60,6 +63,8 @@ def reads(statement: Statement) -> set[int]:
 
 def writes(statement: Statement) -> set[int]:
     """Buffers that a statement writes."""
+    if isinstance(statement, (Rows, Together)):
+        return {b for s in statement.statements for b in writes(s)}
     if isinstance(statement, Gate):
         return set()
     if isinstance(statement, Gemm):
@@ -112,3 +117,91 @@ def _range(x: Access) -> tuple[int, int]:
         reach = x.at.stride(name) * max(extent - 1, 0)
         low, high = low + min(reach, 0), high + max(reach, 0)
     return low, high
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a statement touches if its points are dealt out to rows, in order.
+
+    own: the buffers of which each row touches its part alone, so many elements from row times so many. others: those
+    of which this is not so.
+    """
+
+    own: frozenset[int]
+    others: frozenset[int]
+
+
+def shares(statement: Statement, rows: int, sizes: Callable[[int], int]) -> Shares | None:
+    """How a nest or product deals its buffers out to ``rows``; None if it has no points to deal out.
+
+    sizes: the number of elements of a buffer.
+    """
+    if isinstance(statement, Gemm):
+        found = _of_product(statement, rows)
+    elif isinstance(statement, Nest) and not statement.in_order:
+        found = _of_nest(statement, rows)
+    else:
+        found = None
+    if found is None:
+        return None
+    others = {b for b, span in found if span is None or not span.fits(sizes(b), rows)}
+    return Shares(frozenset({b for b, _ in found} - others), frozenset(others))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where one access of a row lies: from row * step + low to row * step + high."""
+
+    step: int
+    low: int
+    high: int
+
+    def fits(self, size: int, rows: int) -> bool:
+        return size == self.step * rows and 0 <= self.low and self.high < self.step
+
+
+def _of_product(gemm: Gemm, rows: int) -> list[tuple[int, _Span | None]] | None:
+    if 0 in (gemm.m, gemm.n, gemm.k):
+        return None
+    whole = gemm.batch % rows == 0
+    if not whole and (gemm.batch > 1 or gemm.m % rows):
+        return None
+    each = gemm.batch // rows if whole else gemm.m // rows
+
+    def span(matrix: Matrix, height: int, width: int) -> _Span:
+        across = (width - 1) * matrix.column
+        if whole:
+            reach = (each - 1) * matrix.batch + (height - 1) * matrix.row + across
+            return _Span(each * matrix.batch, matrix.start, matrix.start + reach)
+        return _Span(each * matrix.row, matrix.start, matrix.start + (each - 1) * matrix.row + across)
+
+    right = span(gemm.right, gemm.k, gemm.n) if whole else None
+    return [
+        (gemm.left.buffer, span(gemm.left, gemm.m, gemm.k)),
+        (gemm.right.buffer, right),
+        (gemm.result.buffer, span(gemm.result, gemm.m, gemm.n)),
+    ]
+
+
+def _of_nest(nest: Nest, rows: int) -> list[tuple[int, _Span | None]] | None:
+    if nest.variables:
+        first, *rest = zip(nest.variables, nest.extents, strict=True)
+    elif nest.splits_lanes:
+        first, rest = (nest.loops[0].variable, nest.loops[0].extent), []
+    else:
+        return None
+    variable, extent = first
+    if extent == 0 or extent % rows:
+        return None
+    found: list[tuple[int, _Span | None]] = []
+    for x in accesses(nest):
+        if x.at is None:
+            found.append((x.buffer, None))
+            continue
+        low = high = x.at.start
+        inner = [(name, points) for name, points in x.inner if name != variable]
+        for name, points in (*rest, *inner, (variable, extent // rows)):
+            reach = x.at.stride(name) * max(points - 1, 0)
+            low, high = low + min(reach, 0), high + max(reach, 0)
+        found.append((x.buffer, _Span(x.at.stride(variable) * (extent // rows), low, high)))
+    return found

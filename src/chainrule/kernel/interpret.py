@@ -21,7 +21,7 @@ def interpret(program: Program, *inputs: np.ndarray) -> tuple[list[np.ndarray], 
     """(the outputs as flat arrays, status): status 0, or the number of the gate that closed, counted from 1."""
     memory = _memory(program, inputs)
     gates = 0
-    for statement in program.statements:
+    for statement in program.each():
         if isinstance(statement, Gate):
             gates += 1
             if not memory[statement.buffer][0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,12 +161,37 @@ class Gate:
     buffer: int
 
 
-Statement = Nest | Gemm | Gate
+@dataclass(frozen=True)
+class Rows:
+    """for each block of the ``rows``, in any order and on any thread: all statements, each on its share.
+
+    The points of a statement (of its grid; its lanes, if it has no grid; the rows of all batch entries of a product)
+    are a multiple of ``rows`` and belong to them in order. What one row's statements touch of a buffer that any of
+    them writes, no other row's do.
+    """
+
+    rows: int
+    statements: tuple[Nest | Gemm, ...]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Statements of which none touches what another writes: in any order, and at once."""
+
+    statements: tuple[Nest | Gemm, ...]
+
+
+Statement = Nest | Gemm | Gate | Rows | Together
+
+
+def parts(statement: Statement) -> tuple[Nest | Gemm | Gate, ...]:
+    """What a statement is made of; itself if it is not made of others."""
+    return statement.statements if isinstance(statement, (Rows, Together)) else (statement,)
 
 
 @dataclass(frozen=True)
 class Program:
-    """Statements in order. ``inputs`` and ``outputs`` index ``buffers`` in the order of the graph's own."""
+    """Statements, one after another. ``inputs`` and ``outputs`` index ``buffers`` in the order of the graph's own."""
 
     buffers: tuple[Buffer, ...]
     statements: tuple[Statement, ...]
@@ -173,6 +199,11 @@ class Program:
     outputs: tuple[int, ...]
     arena: int = 0
     """Bytes of scratch that a run needs."""
+
+    def each(self) -> Iterator[Nest | Gemm | Gate]:
+        """The statements in order, those inside others among them."""
+        for statement in self.statements:
+            yield from parts(statement)
 
     def __str__(self) -> str:
         from chainrule.kernel.text import program_text

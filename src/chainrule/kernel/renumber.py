@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, SerialLoop, Statement, Store
+from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, Rows, SerialLoop, Statement, Store, Together
 from chainrule.kernel.scalar import Gather, Load, Op, Scalar, walk
 
 
@@ -14,6 +14,8 @@ def renumbered(statement: Statement, base: int) -> Statement:
         return statement
     if isinstance(statement, Gate):
         return Gate(statement.buffer + base)
+    if isinstance(statement, (Rows, Together)):
+        return replace(statement, statements=tuple(renumbered(s, base) for s in statement.statements))
     if isinstance(statement, Gemm):
         left, right, result = (_matrix(m, base) for m in (statement.left, statement.right, statement.result))
         return replace(statement, left=left, right=right, result=result)

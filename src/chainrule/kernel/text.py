@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainrule.kernel.program import Accumulate, Gate, Gemm, Matrix, Nest, Program, Store
+from chainrule.kernel.program import Accumulate, Gate, Gemm, Matrix, Nest, Program, Statement, Store, Together
 from chainrule.kernel.scalar import Affine, Const, Gather, Load, Local, Op, Scalar, Variable
 
 _SIGNS = {
@@ -19,13 +19,19 @@ def program_text(program: Program) -> str:
     ]
     lines.append(f"scratch: {program.arena:,} bytes")
     for statement in program.statements:
-        if isinstance(statement, Gemm):
-            lines.append(_gemm(statement, names))
-        elif isinstance(statement, Gate):
-            lines.append(f"stop unless {names[statement.buffer]}")
-        else:
-            lines += _nest(statement, names)
+        lines += _statement(statement, names)
     return "\n".join(lines)
+
+
+def _statement(statement: Statement, names: list[str]) -> list[str]:
+    if isinstance(statement, Gemm):
+        return [_gemm(statement, names)]
+    if isinstance(statement, Gate):
+        return [f"stop unless {names[statement.buffer]}"]
+    if isinstance(statement, Nest):
+        return _nest(statement, names)
+    inner = [f"  {line}" for s in statement.statements for line in _statement(s, names)]
+    return ["together:" if isinstance(statement, Together) else f"for blocks of {statement.rows} rows:", *inner]
 
 
 def buffer_names(program: Program) -> list[str]:

@@ -73,7 +73,7 @@ def _partner(earlier: list[Statement], nest: Nest) -> int | None:
 
 
 def _joinable(a: Nest, b: Nest) -> bool:
-    if a.in_order or b.in_order:
+    if a.in_order or b.in_order or _reads_anywhere(a) != _reads_anywhere(b):
         return False
     renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
     if not row_local(a, renamed):
@@ -83,6 +83,11 @@ def _joinable(a: Nest, b: Nest) -> bool:
     points = math.prod(a.extents)
     work = points * sum(loop.extent for loop in a.loops + b.loops)
     return points >= FEWEST_ROWS or work <= LITTLE
+
+
+def _reads_anywhere(nest: Nest) -> bool:
+    """Whether it reads at computed positions: nobody can tell which rows that needs, so it must wait for all."""
+    return any(isinstance(e, Gather) for e in walk(*nest.values()))
 
 
 def _join(a: Nest, b: Nest) -> Nest:

@@ -15,6 +15,7 @@ from chainrule.lowering.overlaps import windows_add
 from chainrule.lowering.positions import concat, gather, scatter_add, sort
 from chainrule.lowering.products import matmul
 from chainrule.lowering.reductions import cumsum, extreme, reduction
+from chainrule.lowering.schedule import scheduled
 from chainrule.lowering.steps import scan
 from chainrule.lowering.values import MOVES
 
@@ -29,7 +30,8 @@ def lower(graph: Graph) -> Program:
         lower_node(builder, node)
     outputs = tuple(builder.output(y) for y in graph.outputs)
     made = Program(tuple(builder.values.buffers), tuple(builder.statements), tuple(builder.inputs), outputs)
-    return planned(check(fused(check(made, "lowering")), "fusion"))
+    made = check(fused(check(made, "lowering")), "fusion")
+    return planned(check(scheduled(made), "scheduling"))
 
 
 def is_core(node: Node) -> bool:

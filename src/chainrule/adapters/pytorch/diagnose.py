@@ -36,7 +36,7 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None, budget: fl
 
     ArgumentError: no batch, a batch that is no pair, a loss that cannot be called, or a model that cannot be copied.
     """
-    from chainrule.doctor.judge import judge
+    from chainrule.doctor.verdict import judge
     from chainrule.doctor.settings import settings_from
 
     return judge(

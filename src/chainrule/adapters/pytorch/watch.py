@@ -166,7 +166,7 @@ class Watch:
 
     def examine(self) -> Any:
         """The doctor's Report on the run so far."""
-        from chainrule.doctor.judge import judge
+        from chainrule.doctor.verdict import judge
         from chainrule.doctor.settings import settings_from
 
         return judge(self.record(), settings_from(), title=type(self.observer.model).__name__)

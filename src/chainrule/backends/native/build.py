@@ -73,7 +73,7 @@ def gemm_function(dtype: np.dtype) -> int:
     name = gemm_name(dtype)
     with _lock:
         if name not in _addresses:
-            _addresses.update(_machine().link([_object(gemm_code(dtype))], (name,)))
+            _addresses.update(_machine().link([_object(gemm_code(dtype, _machine().packs))], (name,)))
         return _addresses[name]
 
 
@@ -105,6 +105,11 @@ class _Machine:
         self.cpu, self.features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         for name, address in {**blas().addresses, **_system_calls()}.items():
             llvm.add_symbol(name, address)
+
+    @property
+    def packs(self) -> bool:
+        """Whether `packed_gemm` runs here: with AVX-512, and where a function may use 256 KiB of stack unasked."""
+        return "+avx512f" in self.features.split(",") and os.name == "posix"
 
     @functools.cached_property
     def identity(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from chainrule.backends.native.packed_gemm import packed_gemm_code
 from chainrule.backends.native.tiny_gemm import DEEPEST, tiny_gemm_code
 from chainrule.errors import ArgumentError
 from chainrule.kernel import Gemm, Matrix
@@ -17,7 +18,7 @@ PARAMETERS = (
     "right_slot", "right_at", "right_column", "right_batch",
     "result_slot", "result_at", "result_row", "result_column", "result_batch",
     "m", "n", "k", "adds", "order", "left_form", "right_form", "left_step", "right_step", "result_step",
-    "tiny", "left_column", "right_row",
+    "way", "left_column", "right_row",
 )  # fmt: skip
 """What machine code reads, in order. Positions and strides are in elements."""
 
@@ -47,15 +48,23 @@ def gemm_params(gemm: Gemm) -> tuple[int, ...]:
         right.buffer, right.start, right.column, right.batch,
         result.buffer, result.start, result.row, result.column, result.batch,
         gemm.m, gemm.n, gemm.k, int(gemm.adds), order, left_form, right_form, left_step, right_step, result_step,
-        int(_is_tiny(gemm)), left.column, right.row,
+        _way(gemm), left.column, right.row,
     )  # fmt: skip
 
 
-def _is_tiny(gemm: Gemm) -> bool:
-    """Whether `tiny_gemm` is the faster one, as measured. OpenBLAS is good at a left matrix that is transposed."""
-    most = TINY if gemm.right.column == 1 else TINY_TURNED
-    work = gemm.m * gemm.n * gemm.k
-    return 0 < work <= most and gemm.k <= DEEPEST and gemm.result.column == 1 and gemm.left.column == 1
+BLAS, TINY, PACKED = 0, 1, 2
+"""The ways to make a product. Without AVX-512 BLAS does what PACKED would."""
+
+
+def _way(gemm: Gemm) -> int:
+    """The fastest, as measured."""
+    most = TINY_WORK if gemm.right.column == 1 else TINY_WORK_TURNED
+    work, plain = gemm.m * gemm.n * gemm.k, gemm.result.column == 1
+    if 0 < work <= most and gemm.k <= DEEPEST and plain and gemm.left.column == 1:
+        return TINY
+    contiguous = 1 in (gemm.left.row, gemm.left.column) and 1 in (gemm.right.row, gemm.right.column)
+    fits = LEAST_PACKED <= work <= MOST_PACKED or (0 < work < LEAST_PACKED and gemm.right.column != 1)
+    return PACKED if plain and contiguous and fits else BLAS
 
 
 def _reads_plain(matrix: Matrix, rows: int, columns: int) -> bool:
@@ -78,8 +87,11 @@ def _form(name: str, matrix: Matrix, rows: int, columns: int, order: int) -> tup
     )
 
 
-TINY, TINY_TURNED = 1 << 13, 1 << 15
+TINY_WORK, TINY_WORK_TURNED = 1 << 13, 1 << 15
 """Multiplications up to which `tiny_gemm` takes less time than OpenBLAS: with the right matrix plain, or transposed."""
+LEAST_PACKED, MOST_PACKED = 1 << 20, 1 << 27
+"""Multiplications between which `packed_gemm` takes less time than OpenBLAS; below them only where the right matrix is
+transposed, which OpenBLAS's routines for small matrices make slower: 32 x 64 x 64 ran at 73 and 43 GFLOP/s."""
 PARTS = ((1 << 20, 1), (1 << 27, 2), (1 << 31, 4))
 """(multiplications, parts): a product of fewer multiplications is cut into so many blocks, a larger into MOST_PARTS.
 
@@ -113,9 +125,13 @@ def _cuts(length: int, parts: int, least: int) -> list[tuple[int, int]]:
     return [(a, min(a + each, length)) for a in range(0, length, each)]
 
 
-def gemm_code(dtype: np.dtype) -> str:
-    """IR of the function `gemm_name`, with the signature of every task."""
-    return _gemm(*_TYPES[dtype.name]) + tiny_gemm_code(dtype.name)
+def gemm_code(dtype: np.dtype, packs: bool) -> str:
+    """IR of the function `gemm_name`, with the signature of every task.
+
+    packs: whether the processor has the 32 registers of 64 bytes that `packed_gemm` needs.
+    """
+    own = packed_gemm_code(dtype.name) if packs else ""
+    return _gemm(*_TYPES[dtype.name], packs) + tiny_gemm_code(dtype.name) + own
 
 
 _TYPES = {
@@ -124,7 +140,13 @@ _TYPES = {
 }
 
 
-def _gemm(dtype: str, scalar: str, routine: str) -> str:
+def _gemm(dtype: str, scalar: str, routine: str, packs: bool) -> str:
+    packed = f"""\
+packed:
+  call void @packed_gemm_{dtype}(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
+i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep)
+  br label %next
+"""
     loads = "".join(
         f"  %at_{name} = getelementptr i64, ptr %params, i64 {i}\n  %{name} = load i64, ptr %at_{name}\n"
         for i, name in enumerate(PARAMETERS)
@@ -141,7 +163,6 @@ entry:
   %right_form32 = trunc i64 %right_form to i32
   %keep = icmp ne i64 %adds, 0
   %beta = select i1 %keep, {scalar} 1.0, {scalar} 0.0
-  %small = icmp ne i64 %tiny, 0
   %columns = sub i64 %v1, %v0
   %left_p = getelementptr ptr, ptr %slots, i64 %left_slot
   %left = load ptr, ptr %left_p
@@ -182,8 +203,12 @@ loop:                                             ; one batch entry's rows a tur
   %c1 = add i64 %result_0, %cb
   %c2 = add i64 %c1, %cr
   %result_ptr = getelementptr {scalar}, ptr %result, i64 %c2
-  br i1 %small, label %own, label %blas
-own:
+  switch i64 %way, label %blas [
+    i64 {TINY}, label %tiny
+    i64 {PACKED}, label %{"packed" if packs else "blas"}
+  ]
+{packed if packs else ""}\
+tiny:
   call void @tiny_gemm_{dtype}(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
 i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep)
   br label %next

@@ -10,13 +10,12 @@ import numpy as np
 from chainrule.backends.native.build import gemm_function, load
 from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
-from chainrule.backends.native.gemm import gemm_blocks, gemm_params
-from chainrule.backends.native.partition import gemm_cost, nest_blocks, nest_cost
+from chainrule.backends.native.gemm import gemm_params
+from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, blocks, cost_of, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-from chainrule.kernel import Buffer, Gemm, Nest, Program, Statement
+from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Statement, parts
 from chainrule.kernel import Gate as GateStatement
-from chainrule.kernel.effects import independent
 from chainrule.kernel.renumber import renumbered
 
 SERIAL_BELOW = 40_000.0
@@ -35,12 +34,12 @@ class Named:
 class NativeLinked:
     """Machine code for programs and stops in order; a part that is a str ends the run unless that bool is true."""
 
-    def __init__(self, parts: Sequence[Named | str]) -> None:
+    def __init__(self, programs: Sequence[Named | str]) -> None:
         self.buffers: list[Buffer] = []
         self.slots: dict[str, list[int]] = {}
         self.arena = 0
         statements: list[Statement] = []
-        for part in parts:
+        for part in programs:
             if isinstance(part, str):
                 statements.append(GateStatement(self.slots[part][0]))
                 continue
@@ -51,7 +50,8 @@ class NativeLinked:
             for names, indices in ((part.inputs, part.program.inputs), (part.outputs, part.program.outputs)):
                 for name, i in zip(names, indices, strict=True):
                     self.slots.setdefault(name, []).append(base + i)
-        self.codes = {i: code_of(s, tuple(self.buffers)) for i, s in enumerate(statements) if isinstance(s, Nest)}
+        nests = [p for s in statements for p in parts(s) if isinstance(p, Nest)]
+        self.codes = {id(nest): code_of(nest, tuple(self.buffers)) for nest in nests}
         self.table = _table(statements, tuple(self.buffers), self.codes)
 
     @property
@@ -66,33 +66,28 @@ class NativeLinked:
 
 def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
     addresses = load(codes.values(), definition)
+    total = sum(cost_of(part) for s in statements for part in parts(s))
+    serial = total < SERIAL_BELOW
+
+    def task(part: Nest | Gemm, where: Range) -> Task:
+        if isinstance(part, Gemm):
+            return Task(gemm_function(buffers[part.result.buffer].dtype), gemm_params(part), *where)
+        code = codes[id(part)]
+        return Task(addresses[code.key], code.params, *where)
+
     entries: list[Group | Gate] = []
-    together: list[Statement] = []
-    total = 0.0
-    for i, statement in enumerate(statements):
+    for statement in statements:
         if isinstance(statement, GateStatement):
             entries.append(Gate(statement.buffer))
-            together = []
             continue
-        if isinstance(statement, Gemm):
-            function, params = gemm_function(buffers[statement.result.buffer].dtype), gemm_params(statement)
-            cost, ranges = gemm_cost(statement), list(gemm_blocks(statement))
+        cost = sum(map(cost_of, parts(statement)))
+        if isinstance(statement, Rows):
+            shares = row_blocks(statement, 1 if serial else MOST_ROW_BLOCKS)
+            found = [Block(tuple(map(task, statement.statements, share))) for share in shares]
         else:
-            function, params = addresses[codes[i].key], codes[i].params
-            cost = nest_cost(statement)
-            ranges = nest_blocks(statement, cost)
-        total += cost
-        blocks = tuple(Block((Task(function, params, *r),)) for r in ranges)
-        if together and all(independent(earlier, statement) for earlier in together):
-            # Nothing in a group waits for anything in it: gradients of weights and of inputs run side by side.
-            before = entries[-1]
-            assert isinstance(before, Group)
-            entries[-1] = Group(before.blocks + blocks, before.cost + cost)
-            together.append(statement)
-        else:
-            entries.append(Group(blocks, cost))
-            together = [statement]
-    return pack(entries, serial=total < SERIAL_BELOW)
+            found = [Block((task(p, where),)) for p in parts(statement) for where in blocks(p)]
+        entries.append(Group(tuple(found), cost))
+    return pack(entries, serial)
 
 
 class NativeBound:

@@ -1,10 +1,12 @@
-"""Which blocks a nest is cut into for threads. The cuts follow from shapes alone, so bits never depend on threads."""
+"""Which blocks statements are cut into for threads. The cuts follow from shapes alone, so bits never depend on threads.
+"""
 
 from __future__ import annotations
 
 import math
 
-from chainrule.kernel import Gather, Gemm, Load, Nest, Op, Scalar, walk
+from chainrule.backends.native.gemm import gemm_blocks
+from chainrule.kernel import Gate, Gather, Gemm, Load, Nest, Op, Rows, Scalar, walk
 
 GEMM_FLOPS_PER_NS = 150.0
 """One core of the machine that this was measured on, float32."""
@@ -19,6 +21,9 @@ BLOCK_NS = 3_000.0
 """What a block should cost at least: about ten times the price of handing it over."""
 
 MOST_BLOCKS = 8
+MOST_ROW_BLOCKS = 8
+FEWEST_ROWS = 32
+"""Of a block of rows: each reads all weights."""
 LANES_TOGETHER = 256
 """Cuts along lanes fall on multiples of this many."""
 
@@ -26,6 +31,37 @@ FUNCTIONS = {"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow",
 
 Range = tuple[int, int, int, int]
 """First and last grid point, first and last lane; the last ones not included."""
+
+
+def cost_of(statement: Nest | Gemm | Gate) -> float:
+    """Nanoseconds on one core, about."""
+    if isinstance(statement, Gemm):
+        return gemm_cost(statement)
+    return nest_cost(statement) if isinstance(statement, Nest) else 0.0
+
+
+def blocks(statement: Nest | Gemm | Gate) -> list[Range]:
+    """Ranges that cover a nest or a product once."""
+    if isinstance(statement, Gemm):
+        return list(gemm_blocks(statement))
+    return nest_blocks(statement, nest_cost(statement)) if isinstance(statement, Nest) else []
+
+
+def row_blocks(rows: Rows, most: int) -> list[tuple[Range, ...]]:
+    """For each block of rows, at most so many, the range of each statement."""
+    each = max(-(-rows.rows // most), min(FEWEST_ROWS, rows.rows))
+    bounds = [(a, min(a + each, rows.rows)) for a in range(0, rows.rows, each)]
+    return [tuple(_share(s, rows.rows, a, b) for s in rows.statements) for a, b in bounds]
+
+
+def _share(statement: Nest | Gemm, rows: int, first: int, last: int) -> Range:
+    if isinstance(statement, Gemm):
+        points, lanes = statement.batch * statement.m, statement.n
+    else:
+        points, lanes = math.prod(statement.extents), statement.loops[0].extent if statement.splits_lanes else 0
+    if isinstance(statement, Nest) and not statement.variables:
+        return 0, 1, first * lanes // rows, last * lanes // rows
+    return first * points // rows, last * points // rows, 0, lanes
 
 
 def gemm_cost(gemm: Gemm) -> float:

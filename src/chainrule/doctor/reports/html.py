@@ -15,21 +15,23 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa5b5; --line: #333b48; --paper: #12161c;
   --card: #1a2029; --error: #ff8a80; --warning: #ffcc66; --note: #9cc3ef; --river: #6fb1ee; --lost: #f0936f; } }
 * { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto; max-width: 62rem;
-  padding: 2rem 1.25rem 4rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
+  max-width: 62rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p { margin: .4rem 0; } .soft { color: var(--soft); } .standing { font-size: 1.15rem; }
 article { background: var(--card); border-left: .3rem solid var(--note); border-radius: .3rem; padding: .8rem 1.1rem;
   margin: .8rem 0; }
 article.error { border-color: var(--error); } article.warning { border-color: var(--warning); }
-article h3 { margin: 0; font-size: 1.05rem; } .tag { text-transform: uppercase; font-size: .75rem; letter-spacing: .06em; }
+article h3 { margin: 0; font-size: 1.05rem; }
+.tag { text-transform: uppercase; font-size: .75rem; letter-spacing: .06em; }
 .error .tag { color: var(--error); } .warning .tag { color: var(--warning); } .note .tag { color: var(--note); }
 ol { margin: .4rem 0; padding-left: 1.4rem; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--soft); font-weight: 600; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-svg .faint { fill: var(--soft); } .river { fill: var(--river); opacity: .75; } .lost { fill: var(--lost); opacity: .85; }
+svg .faint { fill: var(--soft); } .river { fill: var(--river); opacity: .75; }
+.lost { fill: var(--lost); opacity: .85; }
 .curve { fill: none; stroke: var(--river); stroke-width: 1.5; } .axis { stroke: var(--line); }
 """
 
@@ -82,11 +84,30 @@ def _near(report: Report) -> Iterator[str]:
 
 
 def _river(record: RunRecord) -> Iterator[str]:
-    """The error on its way back: from the loss on the right to the inputs on the left, its width in powers of ten."""
-    layers = [x for x in record.layers if record.last(x.name, Quantity.ERROR)]
+    """The error on its way back, at the first step that was measured and at the latest."""
+    steps = sorted(
+        {int(s) for (_, q), found in record.measurements.items() if q == Quantity.ERROR for s in found.steps}
+    )
+    drawn = [(step, _river_at(record, step)) for step in dict.fromkeys([*steps[:1], *steps[-1:]])]
+    if any(picture for _, picture in drawn):
+        yield "<h2>The error on its way back</h2>"
+        yield (
+            '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in '
+            "powers of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>"
+        )
+    for step, picture in drawn:
+        if picture:
+            yield f'<p class="soft">{"At the first weights" if step == 0 else f"At step {step:,}"}:</p>{picture}'
+
+
+def _river_at(record: RunRecord, step: int) -> str:
+    """From the loss on the right to the inputs on the left, the width in powers of ten; "" for one layer."""
+    found = [(x, record.measured(x.name, Quantity.ERROR)) for x in record.layers]
+    pairs = [(x, float(e.values[e.steps == step][0])) for x, e in found if (e.steps == step).any()]
+    layers = [x for x, size in pairs if 0 < size < math.inf]
+    sizes = [math.log10(size) for _, size in pairs if 0 < size < math.inf]
     if len(layers) < 2:
-        return
-    sizes = [math.log10(record.last(x.name, Quantity.ERROR) or 1e-300) for x in layers]
+        return ""
     top, bottom = max(sizes), min(min(sizes), max(sizes) - 3)
     width, height, left = 900, 210, 20
     gap = (width - 2 * left) / (len(layers) - 1)
@@ -95,7 +116,8 @@ def _river(record: RunRecord) -> Iterator[str]:
     for i in range(len(layers) - 1):
         x0, x1, y = left + i * gap, left + (i + 1) * gap, 85
         kind = "lost" if sizes[i + 1] - sizes[i] > 1 else "river"
-        points = f"{x0:.1f},{y - half[i]:.1f} {x1:.1f},{y - half[i + 1]:.1f} {x1:.1f},{y + half[i + 1]:.1f} {x0:.1f},{y + half[i]:.1f}"
+        corners = ((x0, y - half[i]), (x1, y - half[i + 1]), (x1, y + half[i + 1]), (x0, y + half[i]))
+        points = " ".join(f"{x:.1f},{v:.1f}" for x, v in corners)
         parts.append(f'<polygon class="{kind}" points="{points}"/>')
     every = -(-len(layers) // 12)
     for i, layer in enumerate(layers):
@@ -105,9 +127,7 @@ def _river(record: RunRecord) -> Iterator[str]:
             parts.append(f'<text x="{x:.1f}" y="175" text-anchor="{side}">{name}</text>')
             parts.append(f'<text class="faint" x="{x:.1f}" y="193" text-anchor="{side}">{10 ** sizes[i]:.1e}</text>')
     parts.append("</svg>")
-    yield "<h2>The error on its way back</h2>"
-    yield '<p class="soft">Right to left, from the loss to the first layer; the width is the rms of the error in powers of ten. Where a link takes more than nine tenths of it, it is drawn in another colour.</p>'
-    yield "".join(parts)
+    return "".join(parts)
 
 
 def _curve(record: RunRecord) -> Iterator[str]:
@@ -131,7 +151,8 @@ def _curve(record: RunRecord) -> Iterator[str]:
     yield (
         '<svg viewBox="0 0 900 180" role="img" aria-label="loss by step"><line class="axis" x1="60" y1="150" x2="880" '
         f'y2="150"/><polyline class="curve" points="{points}"/><text x="52" y="26" text-anchor="end">{top}</text>'
-        f'<text x="52" y="152" text-anchor="end">{bottom}</text><text class="faint" x="60" y="170">step {first:,}</text>'
+        f'<text x="52" y="152" text-anchor="end">{bottom}</text>'
+        f'<text class="faint" x="60" y="170">step {first:,}</text>'
         f'<text class="faint" x="880" y="170" text-anchor="end">{last:,}</text></svg>'
     )
 

@@ -14,7 +14,10 @@ class AdamEpsilon(Rule):
     name = "adam-epsilon"
     severity = "warning"
     factor = "optimizer"
-    why = "Adam's step is lr x m / (sqrt(v) + eps): with eps near 0 a weight whose gradients vanish still gets whole steps of rounding noise; with eps far above sqrt(v) every step shrinks by eps."
+    why = (
+        "Adam's step is lr x m / (sqrt(v) + eps): with eps near 0 a weight whose gradients vanish still gets whole "
+        "steps of rounding noise; with eps far above sqrt(v) every step shrinks by eps."
+    )
     remedy = (Remedy("epsilon", "Use eps=1e-8.", {"eps": 1e-8}),)
     source = "Kingma & Ba 2015; TheDeepChecker's program with eps = 1e-16"
     proof = True

@@ -15,11 +15,14 @@ class BatchTooSmallForNorm(Rule):
     name = "batch-too-small-for-norm"
     severity = "error"
     factor = "data"
-    why = "Batch normalisation subtracts the batch's own mean and divides by its own deviation: of two rows only a sign is left, of one row nothing, so the error that comes back is noise or 0."
+    why = (
+        "Batch normalisation subtracts the batch's own mean and divides by its own deviation: of two rows only a "
+        "sign is left, of one row nothing, so the error that comes back is noise or 0."
+    )
     remedy = (
         Remedy("batch-size", "Use batches of 16 rows or more, and drop_last=True.", {"batch_size": 32}),
         Remedy("replace-normalisation", "Use nn.LayerNorm instead.", {"layer": "LayerNorm"}),
-    )  # fmt: skip
+    )
     source = "Ioffe & Szegedy 2015; Wu & He 2018: Group Normalization, figure 1"
     proof = True
     content = 2.0
@@ -37,5 +40,8 @@ class BatchTooSmallForNorm(Rule):
         norms = [x for x in case.record.layers if x.kind.startswith("BatchNorm")]
         if training is not None and training.batch_size and norms:
             # One row fewer than the limit is the first that speaks.
-            yield Sign((self.least - 1) / training.batch_size, f"{norms[0].kind} sees {training.batch_size} rows at a time (at least "
-                       f"{self.least:g})", norms[0].name)  # fmt: skip
+            yield Sign(
+                (self.least - 1) / training.batch_size,
+                f"{norms[0].kind} sees {training.batch_size} rows at a time (at least {self.least:g})",
+                norms[0].name,
+            )

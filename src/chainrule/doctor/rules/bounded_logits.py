@@ -14,7 +14,10 @@ class BoundedLogits(Rule):
     name = "bounded-logits"
     severity = "error"
     factor = "local derivative"
-    why = "Softmax needs logits of any size and sign. Behind relu, sigmoid or tanh they are bounded on one side or both: the error passes one more local derivative, which is 0 or small just where logits should move on."
+    why = (
+        "Softmax needs logits of any size and sign. Behind relu, sigmoid or tanh they are bounded on one side or "
+        "both: the error passes one more local derivative, which is 0 or small just where logits should move on."
+    )
     remedy = (
         Remedy("change-output", "Delete the last activation: cross-entropy wants raw outputs.", {"activation": None}),
     )
@@ -44,5 +47,6 @@ class BoundedLogits(Rule):
         if head is not None:
             logits = head.loss in ("cross_entropy", "binary_cross_entropy_with_logits")
             bounded = (logits and head.activation in ("relu", "tanh", "hardtanh", "softplus")) or (
-                head.loss == "cross_entropy" and head.activation in ("sigmoid", "hardsigmoid"))  # fmt: skip
+                head.loss == "cross_entropy" and head.activation in ("sigmoid", "hardsigmoid")
+            )
             yield Sign(self.all * bounded, f"{head.activation} in front of {head.loss}", "output")

@@ -17,14 +17,27 @@ class CancellingSamples(Rule):
     severity = "warning"
     factor = "agreement"
     why = (
-        "The gradient is a mean over rows of activation x error. Both can be large and the mean 0, when half of the rows "
+        "The gradient is a mean over rows of activation x error. Both can be large and the mean 0, when half of "
+        "the rows "
         "push a weight up and half push it down. At an optimum this is as it should be; here a short trial still gains."
     )
     remedy = (
-        Remedy("change-loss", "Use a loss whose error shrinks near the truth: mse or cross-entropy, not mae.", {"loss": "mse"}),
-        Remedy("change-optimizer", "Use Adam: it enlarges steps along directions of small gradients.", {"optimizer": "Adam"}),
-        Remedy("change-initialiser", "Draw first weights with a larger deviation, so that hidden units differ.", {"init": "kaiming_normal"}),
-    )  # fmt: skip
+        Remedy(
+            "change-loss",
+            "Use a loss whose error shrinks near the truth: mse or cross-entropy, not mae.",
+            {"loss": "mse"},
+        ),
+        Remedy(
+            "change-optimizer",
+            "Use Adam: it enlarges steps along directions of small gradients.",
+            {"optimizer": "Adam"},
+        ),
+        Remedy(
+            "change-initialiser",
+            "Draw first weights with a larger deviation, so that hidden units differ.",
+            {"init": "kaiming_normal"},
+        ),
+    )
     source = "gradient = activation x error x agreement; noise floor 1 / sqrt(rows)"
     explains = ("stalled-loss",)
     content = 0.2
@@ -50,5 +63,9 @@ class CancellingSamples(Rule):
         rho = case.last(layer, Quantity.AGREEMENT)
         if rho:
             floor = 1 / math.sqrt(standing.rows)
-            yield Sign(self.least * floor / rho, f"rows agree to {rho:.2g} (noise floor {floor:.2g}, limit {self.least:g} of it), "
-                       f"and a short trial gains {standing.trial_gain:.0%}", layer.name)  # fmt: skip
+            yield Sign(
+                self.least * floor / rho,
+                f"rows agree to {rho:.2g} (noise floor {floor:.2g}, limit {self.least:g} of it), "
+                f"and a short trial gains {standing.trial_gain:.0%}",
+                layer.name,
+            )

@@ -14,7 +14,10 @@ class ClassesAsNumbers(Rule):
     name = "classes-as-numbers"
     severity = "note"
     factor = "loss derivative"
-    why = "With a squared error the classes 0, 1, 2 lie on a line: class 1 is then between 0 and 2, and the error of calling 2 a 0 is four times that of calling it a 1."
+    why = (
+        "With a squared error the classes 0, 1, 2 lie on a line: class 1 is then between 0 and 2, and the error of "
+        "calling 2 a 0 is four times that of calling it a 1."
+    )
     remedy = (
         Remedy(
             "change-loss",

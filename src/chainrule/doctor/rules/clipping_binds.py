@@ -14,11 +14,14 @@ class ClippingBinds(Rule):
     name = "clipping-binds"
     severity = "warning"
     factor = "optimizer"
-    why = "A clipped gradient has the limit's length whatever its own: when that is always so, the learning rate that acts is lr x limit / norm."
+    why = (
+        "A clipped gradient has the limit's length whatever its own: when that is always so, the learning rate "
+        "that acts is lr x limit / norm."
+    )
     remedy = (
         Remedy("clip", "Raise clip_norm above the usual norm of the gradient, or leave it out.", {"clip_norm": None}),
         Remedy("scale-learning-rate", "Or raise the learning rate by as much.", {"factor": 10.0}),
-    )  # fmt: skip
+    )
     source = "Pascanu, Mikolov & Bengio 2013: the threshold should be near the average norm"
     explains = ("update-too-small", "learning-rate-too-low", "too-few-steps", "stalled-loss")
     healthy = (HEALTHY, example(training=replace(TRAINING, clip_norm=1.0), standing=MOVING))

@@ -30,5 +30,8 @@ class ConflictingRows(Rule):
     def examine(self, case: Case) -> Iterator[Sign]:
         data = case.facts.data
         if data is not None and data.conflicting is not None:
-            yield Sign(data.conflicting / self.most, f"{data.conflicting:.0%} of the rows occur again with another target "
-                       f"(limit {self.most:.0%})", "rows")  # fmt: skip
+            yield Sign(
+                data.conflicting / self.most,
+                f"{data.conflicting:.0%} of the rows occur again with another target (limit {self.most:.0%})",
+                "rows",
+            )

@@ -14,10 +14,13 @@ class ConstantColumns(Rule):
     name = "constant-columns"
     severity = "error"
     factor = "data"
-    why = "A column that is the same in every row adds the same number to every row's pre-activation: it is a second bias."
+    why = (
+        "A column that is the same in every row adds the same number to every row's pre-activation: it is a second "
+        "bias."
+    )
     remedy = (
         Remedy("drop-columns", "Check how the inputs are made: nearly nothing varies in them.", {"which": "constant"}),
-    )  # fmt: skip
+    )
     source = "TheDeepChecker's check of constant features; the limit is this project's"
     explains = ("stalled-loss", "cancelling-samples", "nothing-to-learn")
     healthy = (HEALTHY, example(data=replace(DATA, columns=replace(COLUMNS, constant=(0, 32, 39)))))

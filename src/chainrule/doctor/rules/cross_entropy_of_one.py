@@ -14,11 +14,18 @@ class CrossEntropyOfOne(Rule):
     name = "cross-entropy-of-one"
     severity = "error"
     factor = "loss derivative"
-    why = "Cross-entropy over one class is -ln(softmax(z)) = -ln 1 = 0 for every row: its derivative softmax(z) - truth = 1 - 1 = 0, so every gradient is exactly 0."
+    why = (
+        "Cross-entropy over one class is -ln(softmax(z)) = -ln 1 = 0 for every row: its derivative softmax(z) - "
+        "truth = 1 - 1 = 0, so every gradient is exactly 0."
+    )
     remedy = (
         Remedy("change-output", "Give the network one output a class.", {"outputs": "classes"}),
-        Remedy("change-loss", "Or use loss='binary_cross_entropy_with_logits' with one output.", {"loss": "binary_cross_entropy_with_logits"}),
-    )  # fmt: skip
+        Remedy(
+            "change-loss",
+            "Or use loss='binary_cross_entropy_with_logits' with one output.",
+            {"loss": "binary_cross_entropy_with_logits"},
+        ),
+    )
     source = "the derivative of cross-entropy"
     proof = True
     content = 2.0

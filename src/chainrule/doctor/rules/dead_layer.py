@@ -15,13 +15,22 @@ class DeadLayer(Rule):
     name = "dead-layer"
     severity = "error"
     factor = "local derivative"
-    why = "Where every unit of a layer gives 0 for every row, the local derivative is 0 everywhere: d[z] = 0 there and in all layers below, exactly. Only the last bias still learns."
+    why = (
+        "Where every unit of a layer gives 0 for every row, the local derivative is 0 everywhere: d[z] = 0 there "
+        "and in all layers below, exactly. Only the last bias still learns."
+    )
     remedy = (
-        Remedy("scale-learning-rate", "Lower the learning rate tenfold, if the layer died during training.", {"factor": 0.1}),
-        Remedy("change-initialiser", "Initialise with nn.KaimingNormal, if it was born dead.", {"init": "kaiming_normal"}),
+        Remedy(
+            "scale-learning-rate",
+            "Lower the learning rate tenfold, if the layer died during training.",
+            {"factor": 0.1},
+        ),
+        Remedy(
+            "change-initialiser", "Initialise with nn.KaimingNormal, if it was born dead.", {"init": "kaiming_normal"}
+        ),
         Remedy("change-activation", "Use nn.LeakyReLU, whose derivative is never 0.", {"activation": "LeakyReLU"}),
         Remedy("widen-layer", "Make narrow layers wider: one of few units is dead for some seeds.", {"factor": 4}),
-    )  # fmt: skip
+    )
     source = "Lu, Shin, Su & Karniadakis 2019: Dying ReLU and Initialization"
     explains = (
         "zero-gradient",
@@ -47,6 +56,11 @@ class DeadLayer(Rule):
             for step, share in case.values(layer, Quantity.DEAD):
                 if share >= self.all:
                     born = self.remedy[1:] + self.remedy[:1] if step == 0 else ()
-                    yield Sign(1.0, f"every unit gives 0 for every row{' from the first weights on' if step == 0 else ''}",
-                               layer.name, step, born)  # fmt: skip
+                    yield Sign(
+                        1.0,
+                        f"every unit gives 0 for every row{' from the first weights on' if step == 0 else ''}",
+                        layer.name,
+                        step,
+                        born,
+                    )
                     break

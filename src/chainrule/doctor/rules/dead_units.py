@@ -15,12 +15,19 @@ class DeadUnits(Rule):
     name = "dead-units"
     severity = "error"
     factor = "local derivative"
-    why = "A unit that gives 0 for every row has local derivative 0 there: the error stops at it, so the weights feeding it never move again."
+    why = (
+        "A unit that gives 0 for every row has local derivative 0 there: the error stops at it, so the weights "
+        "feeding it never move again."
+    )
     remedy = (
-        Remedy("scale-learning-rate", "Lower the learning rate tenfold: large steps push units below 0 for good.", {"factor": 0.1}),
+        Remedy(
+            "scale-learning-rate",
+            "Lower the learning rate tenfold: large steps push units below 0 for good.",
+            {"factor": 0.1},
+        ),
         Remedy("change-initialiser", "Initialise with nn.KaimingNormal.", {"init": "kaiming_normal"}),
         Remedy("change-activation", "Use nn.LeakyReLU, whose derivative is never 0.", {"activation": "LeakyReLU"}),
-    )  # fmt: skip
+    )
     source = "Lu, Shin, Su & Karniadakis 2019: Dying ReLU and Initialization"
     explains = (
         "zero-gradient",
@@ -42,5 +49,9 @@ class DeadUnits(Rule):
         for layer in case.dense:
             for step, share in case.values(layer, Quantity.DEAD):
                 if share < 1:
-                    yield Sign(share / self.most, f"{share:.0%} of the units pass nothing back for any row (limit "
-                               f"{self.most:.0%})", layer.name, step)  # fmt: skip
+                    yield Sign(
+                        share / self.most,
+                        f"{share:.0%} of the units pass nothing back for any row (limit {self.most:.0%})",
+                        layer.name,
+                        step,
+                    )

@@ -17,10 +17,11 @@ class DecayTooStrong(Rule):
     name = "decay-too-strong"
     severity = "error"
     factor = "optimizer"
-    why = "The update follows data gradient + decay x weight. Where the second is as large as the first, weights stop at the size that the penalty allows, not where the data wants them."
-    remedy = (
-        Remedy("decay", "Lower l2 or weight_decay a hundredfold.", {"factor": 0.01}),
-    )  # fmt: skip
+    why = (
+        "The update follows data gradient + decay x weight. Where the second is as large as the first, weights "
+        "stop at the size that the penalty allows, not where the data wants them."
+    )
+    remedy = (Remedy("decay", "Lower l2 or weight_decay a hundredfold.", {"factor": 0.01}),)
     source = "TheDeepChecker's over-regularised programs re-run (l2 = 0.1: R2 .51 instead of .94)"
     explains = (
         "stalled-loss",
@@ -55,5 +56,8 @@ class DecayTooStrong(Rule):
                 ratios.append(decay * weight / gradient)
         if ratios:
             ratio = float(np.median(ratios))
-            yield Sign(ratio / self.most, f"the pull of the penalty is {ratio:.2g} of the data's gradient (limit {self.most:g}) at a "
-                       f"decay of {decay:g}")  # fmt: skip
+            yield Sign(
+                ratio / self.most,
+                f"the pull of the penalty is {ratio:.2g} of the data's gradient (limit {self.most:g}) at a "
+                f"decay of {decay:g}",
+            )

@@ -19,7 +19,7 @@ class Diverging(Rule):
         Remedy("scale-learning-rate", "Lower the learning rate tenfold.", {"factor": 0.1}),
         Remedy("clip", "Clip the gradient's norm: clip_norm=1.0.", {"clip_norm": 1.0}),
         Remedy("check-sign", "Check the sign of the update and of the loss: training may climb."),
-    )  # fmt: skip
+    )
     source = "Goodfellow, Bengio & Courville 2016, section 4.3.1"
     proof = True
     content = 2.0

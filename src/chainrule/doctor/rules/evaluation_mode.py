@@ -15,7 +15,10 @@ class EvaluationMode(Rule):
     name = "evaluation-mode-left-on"
     severity = "error"
     factor = "loop"
-    why = "Dropout is off and batch normalisation uses its stored statistics, which then never learn the data: what is trained is another function."
+    why = (
+        "Dropout is off and batch normalisation uses its stored statistics, which then never learn the data: what "
+        "is trained is another function."
+    )
     remedy = (Remedy("train-mode", "Call model.train() before the training steps, after each evaluation."),)
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True

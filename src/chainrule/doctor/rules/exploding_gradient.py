@@ -23,9 +23,13 @@ class ExplodingGradient(Rule):
     remedy = (
         Remedy("change-initialiser", "Initialise with nn.KaimingNormal.", {"init": "kaiming_normal"}),
         Remedy("clip", "Clip the gradient's norm: clip_norm=1.0.", {"clip_norm": 1.0}),
-        Remedy("change-activation", "Use an activation that does not grow, such as nn.ReLU or nn.SELU.", {"activation": "ReLU"}),
+        Remedy(
+            "change-activation",
+            "Use an activation that does not grow, such as nn.ReLU or nn.SELU.",
+            {"activation": "ReLU"},
+        ),
         Remedy("insert-normalisation", "Put nn.BatchNorm1d behind each hidden layer.", {"at": "hidden"}),
-    )  # fmt: skip
+    )
     source = "Pascanu, Mikolov & Bengio 2013; Glorot & Bengio 2010"
     explains = (
         "not-finite",
@@ -58,5 +62,9 @@ class ExplodingGradient(Rule):
                 if not large or not small or not math.isfinite(large / small):
                     continue
                 way = "down to the first layer" if quantity is Quantity.ERROR else "up to the last layer"
-                yield Sign(large / small / self.most, f"the {quantity} grows {large / small:.3g} times {way} (limit {self.most:g})",
-                           first.name, step)  # fmt: skip
+                yield Sign(
+                    large / small / self.most,
+                    f"the {quantity} grows {large / small:.3g} times {way} (limit {self.most:g})",
+                    first.name,
+                    step,
+                )

@@ -15,7 +15,10 @@ class GradientsNeverZeroed(Rule):
     name = "gradients-never-zeroed"
     severity = "error"
     factor = "loop"
-    why = "backward() adds to .grad. Without zero_grad() the update follows the sum of all gradients so far: momentum without friction, which overshoots."
+    why = (
+        "backward() adds to .grad. Without zero_grad() the update follows the sum of all gradients so far: "
+        "momentum without friction, which overshoots."
+    )
     remedy = (Remedy("zero-gradients", "Call optimizer.zero_grad() in every step, before backward()."),)
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True

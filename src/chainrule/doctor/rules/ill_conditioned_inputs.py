@@ -15,13 +15,14 @@ class IllConditionedInputs(Rule):
     severity = "note"
     factor = "input activation"
     why = (
-        "Along strongly correlated columns the curvature is large, across them it is small: the learning rate must suit "
+        "Along strongly correlated columns the curvature is large, across them it is small: the learning rate "
+        "must suit "
         "the first, and so many steps are needed for the second as the condition number says."
     )
     remedy = (
         Remedy("whiten-inputs", "Leave out columns that repeat others, or rotate them to principal components."),
         Remedy("change-optimizer", "Use Adam, which scales each weight's step.", {"optimizer": "Adam"}),
-    )  # fmt: skip
+    )
     source = "LeCun, Kanter & Solla 1991: eigenvalues of covariance matrices; the limit is this project's"
     healthy = (HEALTHY,)
     sick = (example(data=replace(DATA, columns=replace(COLUMNS, condition=5e9))),)

@@ -15,12 +15,15 @@ class ImbalancedClasses(Rule):
     severity = "warning"
     factor = "data"
     why = (
-        "Each row's error counts the same, so the sum over a batch is that of the common class, and predicting it always "
+        "Each row's error counts the same, so the sum over a batch is that of the common class, and predicting "
+        "it always "
         "is already a small loss."
     )
     remedy = (
-        Remedy("weight-classes", "Weight the loss by the inverse of the class shares, or draw batches evenly by class."),
-    )  # fmt: skip
+        Remedy(
+            "weight-classes", "Weight the loss by the inverse of the class shares, or draw batches evenly by class."
+        ),
+    )
     source = "He & Garcia 2009; the limit is this project's"
     healthy = (HEALTHY, example(data=replace(DATA, target=replace(CLASSES, counts=(900, 500)))))
     sick = (

@@ -14,11 +14,14 @@ class InitialLossHigh(Rule):
     name = "initial-loss-high"
     severity = "warning"
     factor = "weights"
-    why = "Indifferent outputs give ln C. A first loss far above it means that the first weights are confident and wrong: the first steps only undo that, and can shut units on the way."
+    why = (
+        "Indifferent outputs give ln C. A first loss far above it means that the first weights are confident and "
+        "wrong: the first steps only undo that, and can shut units on the way."
+    )
     remedy = (
         Remedy("change-initialiser", "Initialise with the defaults.", {"init": "auto"}),
         Remedy("standardise-inputs", "Standardise the inputs.", {"per": "column"}),
-    )  # fmt: skip
+    )
     source = "Karpathy 2019: A Recipe for Training Neural Networks; the limit is this project's"
     content = 0.5
     healthy = (HEALTHY, example(trials=replace(TRIALS, initial_loss=4.0)))
@@ -33,5 +36,8 @@ class InitialLossHigh(Rule):
             return
         if data.target is not None and data.target.kind in ("classes", "labels", "probabilities"):
             ratio = trials.initial_loss / trials.expected_loss
-            yield Sign(ratio / self.most, f"the first loss is {trials.initial_loss:.3g}, {ratio:.2g} times that of indifferent "
-                       f"outputs (limit {self.most:g})")  # fmt: skip
+            yield Sign(
+                ratio / self.most,
+                f"the first loss is {trials.initial_loss:.3g}, {ratio:.2g} times that of indifferent "
+                f"outputs (limit {self.most:g})",
+            )

@@ -16,15 +16,19 @@ class InputScaleLarge(Rule):
     severity = "error"
     factor = "input activation"
     why = (
-        "The gradient of a first-layer weight is input x error. Large inputs make it, and the curvature along it (which "
+        "The gradient of a first-layer weight is input x error. Large inputs make it, and the curvature along it "
+        "(which "
         "grows with their square), large beside those of every other layer: a rate that is right there is far too high "
         "here, and sigmoid, tanh and softmax saturate at the first step."
     )
     remedy = (
-        Remedy("standardise-inputs", "Standardise the inputs: (x - mean) / std of each column of the training part.",
-               {"per": "column"}),
+        Remedy(
+            "standardise-inputs",
+            "Standardise the inputs: (x - mean) / std of each column of the training part.",
+            {"per": "column"},
+        ),
         Remedy("insert-normalisation", "Put nn.BatchNorm1d in front of the first layer.", {"at": "input"}),
-    )  # fmt: skip
+    )
     source = "LeCun, Bottou, Orr & Müller 1998, section 4.3"
     explains = (
         "saturated",

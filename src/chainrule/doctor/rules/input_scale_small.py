@@ -16,13 +16,17 @@ class InputScaleSmall(Rule):
     severity = "error"
     factor = "input activation"
     why = (
-        "The gradient of a first-layer weight is input x error: inputs near 0 make it small however large the error is, "
+        "The gradient of a first-layer weight is input x error: inputs near 0 make it small however large the "
+        "error is, "
         "and what the first layer gives hardly depends on the row."
     )
     remedy = (
-        Remedy("standardise-inputs", "Scale the inputs once: they look divided twice. Use (x - mean) / std.",
-               {"per": "column"}),
-    )  # fmt: skip
+        Remedy(
+            "standardise-inputs",
+            "Scale the inputs once: they look divided twice. Use (x - mean) / std.",
+            {"per": "column"},
+        ),
+    )
     source = "the factor itself: rms(a) of the first layer; TheDeepChecker's program of inputs divided twice"
     explains = (
         "tiny-activation",

@@ -18,13 +18,18 @@ class InputScaleUneven(Rule):
     severity = "error"
     factor = "input activation"
     why = (
-        "The gradient of a first-layer weight is input x error with the same error for all columns, so a column that is "
-        "1000 times larger gets 1000 times the gradient, and a rate that is safe for it leaves the others where they are."
+        "The gradient of a first-layer weight is input x error with the same error for all columns, so a column "
+        "that is "
+        "1000 times larger gets 1000 times the gradient, and a rate that is safe for it leaves the others where "
+        "they are."
     )
     remedy = (
-        Remedy("standardise-inputs", "Standardise the inputs: (x - mean) / std of each column of the training part.",
-               {"per": "column"}),
-    )  # fmt: skip
+        Remedy(
+            "standardise-inputs",
+            "Standardise the inputs: (x - mean) / std of each column of the training part.",
+            {"per": "column"},
+        ),
+    )
     source = "LeCun, Bottou, Orr & Müller 1998, section 4.3"
     explains = (
         "saturated",

@@ -21,8 +21,10 @@ class InputUncentred(Rule):
         "small beside what they share, the curvature along the mean is huge, and one step can shut a unit for all rows."
     )
     remedy = (
-        Remedy("standardise-inputs", "Subtract the mean of each column, then divide by its deviation.", {"per": "column"}),
-    )  # fmt: skip
+        Remedy(
+            "standardise-inputs", "Subtract the mean of each column, then divide by its deviation.", {"per": "column"}
+        ),
+    )
     source = "LeCun, Bottou, Orr & Müller 1998, section 4.3"
     explains = (
         "dead-units",

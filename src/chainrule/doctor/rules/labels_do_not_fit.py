@@ -14,10 +14,17 @@ class LabelsDoNotFit(Rule):
     name = "softmax-for-several-labels"
     severity = "error"
     factor = "loss derivative"
-    why = "Softmax shares 1 among the outputs, so rows with several labels or none leave an error that cannot go away, and raising one output lowers the others."
+    why = (
+        "Softmax shares 1 among the outputs, so rows with several labels or none leave an error that cannot go "
+        "away, and raising one output lowers the others."
+    )
     remedy = (
-        Remedy("change-output", "Use one sigmoid a label: raw outputs with loss='binary_cross_entropy_with_logits'.", {"activation": None, "loss": "binary_cross_entropy_with_logits"}),
-    )  # fmt: skip
+        Remedy(
+            "change-output",
+            "Use one sigmoid a label: raw outputs with loss='binary_cross_entropy_with_logits'.",
+            {"activation": None, "loss": "binary_cross_entropy_with_logits"},
+        ),
+    )
     source = "Stack Overflow 38648195"
     proof = True
     content = 2.0

@@ -15,12 +15,17 @@ class LargeInitialisation(Rule):
     severity = "error"
     factor = "weights"
     why = (
-        "Weights far above 1 / sqrt(fan-in) make pre-activations far above 1: sigmoid and tanh sit where their derivative "
+        "Weights far above 1 / sqrt(fan-in) make pre-activations far above 1: sigmoid and tanh sit where their "
+        "derivative "
         "is near 0, relu layers multiply the error at every link, and the first loss is huge."
     )
     remedy = (
-        Remedy("change-initialiser", "Initialise with nn.KaimingNormal (relu) or nn.XavierNormal (tanh, sigmoid).", {"init": "auto"}),
-    )  # fmt: skip
+        Remedy(
+            "change-initialiser",
+            "Initialise with nn.KaimingNormal (relu) or nn.XavierNormal (tanh, sigmoid).",
+            {"init": "auto"},
+        ),
+    )
     source = "Glorot & Bengio 2010, eq. 16; He, Zhang, Ren & Sun 2015"
     explains = (
         "saturated",
@@ -52,5 +57,9 @@ class LargeInitialisation(Rule):
         for layer in case.dense:
             if layer.initial_std is not None and layer.fitting_std:
                 ratio = layer.initial_std / layer.fitting_std
-                yield Sign(ratio / self.most, f"first weights have {ratio:.3g} times the deviation that keeps the signal's "
-                           f"size (limit {self.most:g})", layer.name)  # fmt: skip
+                yield Sign(
+                    ratio / self.most,
+                    f"first weights have {ratio:.3g} times the deviation that keeps the signal's "
+                    f"size (limit {self.most:g})",
+                    layer.name,
+                )

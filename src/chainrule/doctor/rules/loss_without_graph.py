@@ -15,7 +15,10 @@ class LossWithoutGraph(Rule):
     name = "loss-without-graph"
     severity = "error"
     factor = "loop"
-    why = "The chain rule follows the graph from the loss: a loss made from numbers (.item(), NumPy, no_grad) has none, so nothing can be carried back."
+    why = (
+        "The chain rule follows the graph from the loss: a loss made from numbers (.item(), NumPy, no_grad) has "
+        "none, so nothing can be carried back."
+    )
     remedy = (
         Remedy(
             "reconnect",

@@ -15,12 +15,15 @@ class NotFiniteValue(Rule):
     name = "not-finite"
     severity = "error"
     factor = "optimizer"
-    why = "An operation overflowed, or was given what it has no result for; NaN then spreads to every weight that depends on it."
+    why = (
+        "An operation overflowed, or was given what it has no result for; NaN then spreads to every weight that "
+        "depends on it."
+    )
     remedy = (
         Remedy("scale-learning-rate", "Lower the learning rate tenfold.", {"factor": 0.1}),
         Remedy("clip", "Clip the gradient's norm: clip_norm=1.0.", {"clip_norm": 1.0}),
         Remedy("fix-pairing", "Give log and division what they can take: use the loss on logits."),
-    )  # fmt: skip
+    )
     source = "IEEE 754; the first operation is found by running the step again, node by node"
     explains = ("diverging", "stalled-loss")
     proof = True

@@ -14,11 +14,14 @@ class NothingToLearn(Rule):
     name = "nothing-to-learn"
     severity = "note"
     factor = "none"
-    why = "The gradient is within its sampling noise and short trials gain nothing: activations and errors are there, they only agree on nothing more. This is not a gradient problem."
+    why = (
+        "The gradient is within its sampling noise and short trials gain nothing: activations and errors are "
+        "there, they only agree on nothing more. This is not a gradient problem."
+    )
     remedy = (
         Remedy("check-labels", "Check that the inputs say something about the targets."),
         Remedy("widen-layer", "Try a larger network or other features.", {"factor": 4}),
-    )  # fmt: skip
+    )
     source = "the standing: gradient against its noise, and what short trials gain"
     healthy = (HEALTHY,)
     sick = (CONVERGED,)

@@ -17,11 +17,14 @@ class Overfitting(Rule):
     name = "overfitting"
     severity = "note"
     factor = "none"
-    why = "The gradient of the training loss does its work; what it learns at the end holds for these rows only. No gradient is at fault."
+    why = (
+        "The gradient of the training loss does its work; what it learns at the end holds for these rows only. No "
+        "gradient is at fault."
+    )
     remedy = (
         Remedy("early-stopping", "Stop early: cr.fit(..., early_stopping=10).", {"early_stopping": 10}),
         Remedy("more-data", "Use more rows, augmentation, dropout or decay."),
-    )  # fmt: skip
+    )
     source = "Prechelt 1998: Early Stopping - But When?; the limit is this project's"
     healthy = (HEALTHY, example(validation={"loss": series([2.0, 1.0, 0.6, 0.5, 0.5, 0.52])}))
     sick = (example(validation={"loss": series([2.0, 1.0, 0.6, 0.7, 0.9, 1.4])}),)
@@ -37,5 +40,9 @@ class Overfitting(Rule):
         if len(values) and values.min() > 0:
             rise = float(values[-1] / values.min() - 1)
             best = int(held.steps[int(np.argmin(np.where(np.isfinite(held.values), held.values, np.inf)))])
-            yield Sign(rise / self.most, f"the validation loss is {rise:.0%} above its lowest (limit {self.most:.0%}), which was at "
-                       f"step {best:,}", step=best)  # fmt: skip
+            yield Sign(
+                rise / self.most,
+                f"the validation loss is {rise:.0%} above its lowest (limit {self.most:.0%}), which was at "
+                f"step {best:,}",
+                step=best,
+            )

@@ -15,13 +15,19 @@ class PredictedFaults(Rule):
     name = "predicted-fault"
     severity = "error"
     factor = "weights"
-    why = "First weights are random. On one batch, each re-drawn network carries its error back or loses it: how often it is lost is the chance that a run fails before its first step."
+    why = (
+        "First weights are random. On one batch, each re-drawn network carries its error back or loses it: how "
+        "often it is lost is the chance that a run fails before its first step."
+    )
     remedy = (
         Remedy("change-initialiser", "Initialise with nn.KaimingNormal.", {"init": "kaiming_normal"}),
         Remedy("change-activation", "Use nn.LeakyReLU or nn.ReLU in the hidden layers.", {"activation": "LeakyReLU"}),
         Remedy("widen-layer", "Make narrow layers wider.", {"factor": 4}),
-    )  # fmt: skip
-    source = "Lu, Shin, Su & Karniadakis 2019, for dead layers; 15 to 17 layers of width 5 are born dead in about half of the seeds"
+    )
+    source = (
+        "Lu, Shin, Su & Karniadakis 2019, for dead layers; 15 to 17 layers of width 5 are born dead in about half "
+        "of the seeds"
+    )
     content = 0.5
     explains = ("initial-loss-high", "overfit-fails", "learning-rate-too-low")
     healthy = (HEALTHY, example(trials=replace(TRIALS, probability={"dead layer": 0.05})))
@@ -35,5 +41,8 @@ class PredictedFaults(Rule):
         if trials is None or trials.draws < 2 or case.record.steps:
             return
         for fault, share in trials.probability.items():
-            yield Sign(share / self.most, f"{fault} in {share:.0%} of {trials.draws} re-drawn first weights (limit {self.most:.0%})",
-                       factor="local derivative" if fault in ("dead layer", "vanishing") else None)  # fmt: skip
+            yield Sign(
+                share / self.most,
+                f"{fault} in {share:.0%} of {trials.draws} re-drawn first weights (limit {self.most:.0%})",
+                factor="local derivative" if fault in ("dead layer", "vanishing") else None,
+            )

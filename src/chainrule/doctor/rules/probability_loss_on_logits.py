@@ -14,11 +14,18 @@ class ProbabilityLossOnLogits(Rule):
     name = "probability-loss-on-logits"
     severity = "error"
     factor = "loss derivative"
-    why = "The loss takes the logarithm of the output: outside 0 to 1 it is clipped, where its derivative is 0 and the error is lost, or not a number at all."
+    why = (
+        "The loss takes the logarithm of the output: outside 0 to 1 it is clipped, where its derivative is 0 and "
+        "the error is lost, or not a number at all."
+    )
     remedy = (
-        Remedy("change-loss", "Use the loss on logits: cross_entropy, binary_cross_entropy_with_logits.", {"loss": "with_logits"}),
+        Remedy(
+            "change-loss",
+            "Use the loss on logits: cross_entropy, binary_cross_entropy_with_logits.",
+            {"loss": "with_logits"},
+        ),
         Remedy("change-output", "Or end the network in sigmoid (two classes) or softmax.", {"activation": "sigmoid"}),
-    )  # fmt: skip
+    )
     source = "Stack Overflow 68101077, 54282951 and 57407973; TheDeepChecker IPS7"
     proof = True
     content = 2.0

@@ -23,8 +23,10 @@ class Saturated(Rule):
         Remedy("change-initialiser", "Initialise with nn.XavierNormal.", {"init": "xavier_normal"}),
         Remedy("standardise-inputs", "Standardise the inputs.", {"per": "column"}),
         Remedy("change-activation", "Use nn.ReLU in the hidden layers.", {"activation": "ReLU"}),
-        Remedy("scale-learning-rate", "Lower the learning rate tenfold, if it happened during training.", {"factor": 0.1}),
-    )  # fmt: skip
+        Remedy(
+            "scale-learning-rate", "Lower the learning rate tenfold, if it happened during training.", {"factor": 0.1}
+        ),
+    )
     source = "Glorot & Bengio 2010, section 3; the share counts slopes below 5 % of the steepest"
     explains = (
         "vanishing-gradient",
@@ -48,5 +50,9 @@ class Saturated(Rule):
         for layer in case.hidden:
             for step, share in case.values(layer, Quantity.SATURATED):
                 limit = self.at_first if step == 0 else self.most
-                yield Sign(share / limit, f"{share:.0%} of {layer.activation} entries have lost 95 % of their slope (limit "
-                           f"{limit:.0%})", layer.name, step)  # fmt: skip
+                yield Sign(
+                    share / limit,
+                    f"{share:.0%} of {layer.activation} entries have lost 95 % of their slope (limit {limit:.0%})",
+                    layer.name,
+                    step,
+                )

@@ -15,7 +15,10 @@ class ScalerSkips(Rule):
     name = "loss-scaling-skips"
     severity = "error"
     factor = "loop"
-    why = "Scaled losses that overflow make infinite gradients; the scaler then leaves the update out and halves its factor. Where that happens every time, no weight moves."
+    why = (
+        "Scaled losses that overflow make infinite gradients; the scaler then leaves the update out and halves its "
+        "factor. Where that happens every time, no weight moves."
+    )
     remedy = (Remedy("loss-scaling", "Unscale before clipping, check the loss for overflow, or use bfloat16."),)
     source = "Micikevicius et al. 2018: Mixed Precision Training"
     proof = True

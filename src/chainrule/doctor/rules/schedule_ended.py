@@ -17,11 +17,16 @@ class ScheduleEnded(Rule):
     name = "schedule-near-zero"
     severity = "error"
     factor = "learning rate"
-    why = "The update is proportional to the learning rate: while the schedule holds it near 0, no gradient can move a weight."
+    why = (
+        "The update is proportional to the learning rate: while the schedule holds it near 0, no gradient can move "
+        "a weight."
+    )
     remedy = (
-        Remedy("schedule", "Leave the schedule out, or stretch it over all steps of the run.", {"schedule": "constant"}),
+        Remedy(
+            "schedule", "Leave the schedule out, or stretch it over all steps of the run.", {"schedule": "constant"}
+        ),
         Remedy("train-longer", "Check whether a schedule by epochs is stepped at every update."),
-    )  # fmt: skip
+    )
     source = "the definition of the update; the limit is this project's"
     explains = ("stalled-loss", "learning-rate-too-low", "update-too-small", "too-few-steps")
     unfinished = True
@@ -37,7 +42,9 @@ class ScheduleEnded(Rule):
         rates = case.record.learning_rate.values
         if len(rates) and rates.max() > 0:
             share = float(np.mean(rates < self.small * rates.max()))
-            yield Sign(share / self.most, f"in {share:.0%} of the steps the rate is below {self.small:g} of its largest (limit "
-                       f"{self.most:.0%})")  # fmt: skip
+            yield Sign(
+                share / self.most,
+                f"in {share:.0%} of the steps the rate is below {self.small:g} of its largest (limit {self.most:.0%})",
+            )
         elif len(rates):
             yield Sign(1 / self.most, "the learning rate is 0 at every step")

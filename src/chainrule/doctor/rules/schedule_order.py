@@ -15,7 +15,10 @@ class ScheduleOrder(Rule):
     name = "schedule-misused"
     severity = "error"
     factor = "loop"
-    why = "The update is proportional to the learning rate: a schedule meant for epochs that is stepped at every update is at its end after a few of them."
+    why = (
+        "The update is proportional to the learning rate: a schedule meant for epochs that is stepped at every "
+        "update is at its end after a few of them."
+    )
     remedy = (
         Remedy("schedule", "Step the schedule after optimizer.step(), once an epoch unless it is made for updates."),
     )

@@ -14,7 +14,10 @@ class ShapesBroadcast(Rule):
     name = "shapes-broadcast"
     severity = "error"
     factor = "loss derivative"
-    why = "[n, 1] against [n] becomes [n, n]: each prediction is compared with every target, so its error is the mean of all rows' and every row is drawn to the mean."
+    why = (
+        "[n, 1] against [n] becomes [n, n]: each prediction is compared with every target, so its error is the "
+        "mean of all rows' and every row is drawn to the mean."
+    )
     remedy = (
         Remedy(
             "reshape-targets", "Give the targets the predictions' shape: y.reshape(-1, 1).", {"shape": "prediction"}

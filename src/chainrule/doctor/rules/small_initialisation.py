@@ -16,13 +16,18 @@ class SmallInitialisation(Rule):
     severity = "error"
     factor = "weights"
     why = (
-        "Each layer multiplies the signal on its way up and the error on its way down by about deviation x sqrt(fan-in) of "
+        "Each layer multiplies the signal on its way up and the error on its way down by about deviation x "
+        "sqrt(fan-in) of "
         "its weights. Where that is far below 1 in layer after layer, activations and errors shrink geometrically."
     )
     remedy = (
-        Remedy("change-initialiser", "Initialise with nn.KaimingNormal (relu) or nn.XavierNormal (tanh, sigmoid).", {"init": "auto"}),
+        Remedy(
+            "change-initialiser",
+            "Initialise with nn.KaimingNormal (relu) or nn.XavierNormal (tanh, sigmoid).",
+            {"init": "auto"},
+        ),
         Remedy("insert-normalisation", "Put nn.BatchNorm1d behind each hidden layer.", {"at": "hidden"}),
-    )  # fmt: skip
+    )
     source = "He, Zhang, Ren & Sun 2015, section 2.2; Glorot & Bengio 2010, eq. 16"
     explains = (
         "vanishing-gradient",
@@ -52,5 +57,9 @@ class SmallInitialisation(Rule):
             return
         through = math.prod(ratio for _, ratio in known)
         layer, worst = min(known, key=lambda pair: pair[1])
-        yield Sign(self.least / max(through, 1e-300), f"first weights have {worst:.2g} of the deviation that keeps the signal, and "
-                   f"{through:.2g} of it gets through all hidden layers (limit {self.least:g})", layer.name)  # fmt: skip
+        yield Sign(
+            self.least / max(through, 1e-300),
+            f"first weights have {worst:.2g} of the deviation that keeps the signal, and "
+            f"{through:.2g} of it gets through all hidden layers (limit {self.least:g})",
+            layer.name,
+        )

@@ -14,11 +14,18 @@ class SoftmaxOfOne(Rule):
     name = "softmax-of-one"
     severity = "error"
     factor = "loss derivative"
-    why = "softmax(z) = e^z / e^z = 1 for one output, whatever z is: its derivative s (1 - s) = 1 x 0 = 0, so the error at z is exactly 0 for every row and so is every gradient. This is a proof, not a guess."
+    why = (
+        "softmax(z) = e^z / e^z = 1 for one output, whatever z is: its derivative s (1 - s) = 1 x 0 = 0, so the "
+        "error at z is exactly 0 for every row and so is every gradient. This is a proof, not a guess."
+    )
     remedy = (
-        Remedy("change-output", "For two classes: end in one logit with loss='binary_cross_entropy_with_logits'.", {"activation": None, "loss": "binary_cross_entropy_with_logits"}),
+        Remedy(
+            "change-output",
+            "For two classes: end in one logit with loss='binary_cross_entropy_with_logits'.",
+            {"activation": None, "loss": "binary_cross_entropy_with_logits"},
+        ),
         Remedy("change-output", "For numbers: leave out the softmax.", {"activation": None}),
-    )  # fmt: skip
+    )
     source = "the derivative of softmax"
     proof = True
     content = 2.0

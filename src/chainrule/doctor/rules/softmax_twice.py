@@ -15,7 +15,8 @@ class SoftmaxTwice(Rule):
     severity = "error"
     factor = "loss derivative"
     why = (
-        "The loss applies softmax (or sigmoid) itself. Applied twice, its inputs lie between 0 and 1, so no class can get "
+        "The loss applies softmax (or sigmoid) itself. Applied twice, its inputs lie between 0 and 1, so no "
+        "class can get "
         "more than e / (e + C - 1) of the probability, and the error passes the derivative of softmax once more, which "
         "shrinks it about tenfold."
     )

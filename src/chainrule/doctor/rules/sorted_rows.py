@@ -15,7 +15,8 @@ class SortedRows(Rule):
     severity = "error"
     factor = "agreement"
     why = (
-        "A batch of one class only asks for that class: its rows agree where a mixed batch would not, and the next batch "
+        "A batch of one class only asks for that class: its rows agree where a mixed batch would not, and the "
+        "next batch "
         "undoes it. The gradient of a batch is then no estimate of the gradient of the data."
     )
     remedy = (
@@ -33,9 +34,10 @@ class SortedRows(Rule):
     content = 0.8
     healthy = (HEALTHY, example(data=replace(DATA, target=replace(CLASSES, runs=9.0))))
     sick = (
-        example(data=replace(DATA, target=replace(CLASSES, runs=9.9)), training=replace(TRAINING, shuffle=False),
-                loss=STUCK),
-    )  # fmt: skip
+        example(
+            data=replace(DATA, target=replace(CLASSES, runs=9.9)), training=replace(TRAINING, shuffle=False), loss=STUCK
+        ),
+    )
 
     most: float = 2.0
     """How much oftener neighbouring rows share their class than chance has it."""
@@ -46,5 +48,9 @@ class SortedRows(Rule):
             return
         if training.shuffle is False:
             runs = data.target.runs
-            yield Sign(runs / self.most, f"neighbouring rows share their class {runs:.1f} times as often as chance has it "
-                       f"(limit {self.most:g}), and rows are not shuffled", "rows")  # fmt: skip
+            yield Sign(
+                runs / self.most,
+                f"neighbouring rows share their class {runs:.1f} times as often as chance has it "
+                f"(limit {self.most:g}), and rows are not shuffled",
+                "rows",
+            )

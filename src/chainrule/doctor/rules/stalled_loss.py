@@ -14,12 +14,15 @@ class StalledLoss(Rule):
     name = "stalled-loss"
     severity = "warning"
     factor = "optimizer"
-    why = "The product of the factors is there but does not lower the loss: steps too small or too large, or a direction along which many small gains are left."
+    why = (
+        "The product of the factors is there but does not lower the loss: steps too small or too large, or a "
+        "direction along which many small gains are left."
+    )
     remedy = (
         Remedy("change-optimizer", "Use Adam(1e-3).", {"optimizer": "Adam", "lr": 1e-3}),
         Remedy("scale-learning-rate", "Try ten times the learning rate, then a tenth.", {"factor": 10.0}),
         Remedy("change-initialiser", "Start from other first weights.", {"init": "auto"}),
-    )  # fmt: skip
+    )
     source = "the standing: gradient against its noise, and what short trials gain"
     content = 0.5
     unfinished = True

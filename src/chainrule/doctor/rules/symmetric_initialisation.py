@@ -16,12 +16,18 @@ class SymmetricInitialisation(Rule):
     severity = "error"
     factor = "weights"
     why = (
-        "Units with equal weights have equal activations, get equal errors back where the layer above reads them alike, "
-        "and so equal gradients: they stay copies of one unit. With weights 0 the error sent back, d[z] W, is 0 as well."
+        "Units with equal weights have equal activations, get equal errors back where the layer above reads them "
+        "alike, "
+        "and so equal gradients: they stay copies of one unit. With weights 0 the error sent back, d[z] W, is 0 "
+        "as well."
     )
     remedy = (
-        Remedy("change-initialiser", "Draw first weights at random: nn.KaimingNormal (relu), nn.XavierNormal (tanh).", {"init": "auto"}),
-    )  # fmt: skip
+        Remedy(
+            "change-initialiser",
+            "Draw first weights at random: nn.KaimingNormal (relu), nn.XavierNormal (tanh).",
+            {"init": "auto"},
+        ),
+    )
     source = "Rumelhart, Hinton & Williams 1986: symmetry breaking"
     proof = True
     content = 2.0
@@ -51,5 +57,8 @@ class SymmetricInitialisation(Rule):
         for layer in case.hidden:
             share = case.last(layer, Quantity.TWINS)
             if share is not None and (layer.outputs or 2) > 1:
-                yield Sign(share / self.most, f"{share:.0%} of the units have the weights of another unit (limit "
-                           f"{self.most:.0%})", layer.name)  # fmt: skip
+                yield Sign(
+                    share / self.most,
+                    f"{share:.0%} of the units have the weights of another unit (limit {self.most:.0%})",
+                    layer.name,
+                )

@@ -15,14 +15,15 @@ class TargetScale(Rule):
     severity = "error"
     factor = "loss derivative"
     why = (
-        "The error that starts the chain is prediction - truth: with targets in the hundreds it is huge, so plain descent "
+        "The error that starts the chain is prediction - truth: with targets in the hundreds it is huge, so "
+        "plain descent "
         "diverges; Adam divides by its size and then moves each weight by the learning rate only, so the outputs need "
         "thousands of steps to reach such numbers."
     )
     remedy = (
         Remedy("standardise-targets", "Train towards (y - mean) / std, and invert for predictions.", {}),
         Remedy("scale-learning-rate", "Or raise the learning rate by what the targets exceed 1.", {"factor": 10.0}),
-    )  # fmt: skip
+    )
     source = "Stack Overflow 52800582, 59758722 and 54030377 re-run; the limit is this project's"
     explains = (
         "exploding-gradient",
@@ -39,9 +40,12 @@ class TargetScale(Rule):
     content = 0.5
     healthy = (HEALTHY, example(head=REGRESSION, data=replace(DATA, target=NUMBERS)))
     sick = (
-        example(head=REGRESSION, data=replace(DATA, target=replace(NUMBERS, mean=152.0, std=77.0, baseline=5929.0)),
-                loss=curve(29000.0, 5800.0)),
-    )  # fmt: skip
+        example(
+            head=REGRESSION,
+            data=replace(DATA, target=replace(NUMBERS, mean=152.0, std=77.0, baseline=5929.0)),
+            loss=curve(29000.0, 5800.0),
+        ),
+    )
 
     most: float = 20.0
     """Larger of |mean| and deviation of the targets, beside outputs that begin near 1."""

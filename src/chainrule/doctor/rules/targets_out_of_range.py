@@ -15,13 +15,18 @@ class TargetsOutOfRange(Rule):
     severity = "error"
     factor = "loss derivative"
     why = (
-        "The output is f(z), and f has a range. A target outside it leaves an error at every step that no weight can take "
+        "The output is f(z), and f has a range. A target outside it leaves an error at every step that no weight "
+        "can take "
         "away, and drives z to where the local derivative f'(z) goes to 0."
     )
     remedy = (
-        Remedy("change-output", "Leave out the last activation: a linear output reaches every number.", {"activation": None}),
+        Remedy(
+            "change-output",
+            "Leave out the last activation: a linear output reaches every number.",
+            {"activation": None},
+        ),
         Remedy("scale-targets", "Or scale the targets into the range of the output."),
-    )  # fmt: skip
+    )
     source = "follows from the range of the function; 20 of the catalogue's programs have it"
     proof = True
     content = 2.0
@@ -47,8 +52,13 @@ class TargetsOutOfRange(Rule):
         "initial-loss-high",
         "predicted-fault",
     )
-    healthy = (HEALTHY, example(head=replace(REGRESSION, activation="relu", output_range=(0.0, float("inf"))),
-                                data=replace(DATA, target=replace(NUMBERS, low=0.0))))  # fmt: skip
+    healthy = (
+        HEALTHY,
+        example(
+            head=replace(REGRESSION, activation="relu", output_range=(0.0, float("inf"))),
+            data=replace(DATA, target=replace(NUMBERS, low=0.0)),
+        ),
+    )
     sick = (
         example(
             head=replace(REGRESSION, activation="sigmoid", output_range=(0.0, 1.0)), data=replace(DATA, target=NUMBERS)
@@ -68,5 +78,8 @@ class TargetsOutOfRange(Rule):
         low, high = head.output_range
         beyond = max(low - target.low, target.high - high, 0.0)
         span = max(target.high - target.low, 1e-12)
-        yield Sign(beyond / span / self.most, f"targets go from {target.low:.3g} to {target.high:.3g}, {head.activation} gives "
-                   f"{low:g} to {high:g}", "output")  # fmt: skip
+        yield Sign(
+            beyond / span / self.most,
+            f"targets go from {target.low:.3g} to {target.high:.3g}, {head.activation} gives {low:g} to {high:g}",
+            "output",
+        )

@@ -15,11 +15,14 @@ class TinyActivation(Rule):
     name = "tiny-activation"
     severity = "error"
     factor = "input activation"
-    why = "Gradient of a weight = input activation x error: where the activations that come in are near 0, so is the gradient, however large the error."
+    why = (
+        "Gradient of a weight = input activation x error: where the activations that come in are near 0, so is the "
+        "gradient, however large the error."
+    )
     remedy = (
         Remedy("change-initialiser", "Initialise the layers below with nn.KaimingNormal.", {"init": "kaiming_normal"}),
         Remedy("insert-normalisation", "Put nn.BatchNorm1d in front of the layer.", {"at": "hidden"}),
-    )  # fmt: skip
+    )
     source = "the factor itself: rms(a) of the layer beside that of the inputs"
     explains = ("stalled-loss", "learning-rate-too-low", "cancelling-samples", "update-too-small")
     healthy = (HEALTHY, example(measured={"2": {Quantity.ACTIVATION: (0.05, 0.3)}}))

@@ -20,7 +20,7 @@ class TooFewSteps(Rule):
         Remedy("train-longer", "Train ten times as long.", {"factor": 10}),
         Remedy("batch-size", "Use smaller batches: more updates an epoch.", {"factor": 0.25}),
         Remedy("scale-learning-rate", "Raise the learning rate.", {"factor": 3.0}),
-    )  # fmt: skip
+    )
     source = "the standing: the loss falls by more than chance at the end"
     content = 0.5
     healthy = (HEALTHY, CONVERGED)

@@ -14,11 +14,14 @@ class Underfitting(Rule):
     name = "overfit-fails"
     severity = "warning"
     factor = "none"
-    why = "With enough units any few rows can be learned by heart. Where even the best of several rates cannot, either an error cannot reach the weights, or the network is too small for what is asked."
+    why = (
+        "With enough units any few rows can be learned by heart. Where even the best of several rates cannot, "
+        "either an error cannot reach the weights, or the network is too small for what is asked."
+    )
     remedy = (
         Remedy("widen-layer", "Make the hidden layers wider.", {"factor": 4}),
         Remedy("check-labels", "Check for equal inputs with different targets."),
-    )  # fmt: skip
+    )
     source = "Karpathy 2019: A Recipe for Training Neural Networks: overfit one batch"
     content = 0.5
     healthy = (HEALTHY, CONVERGED)
@@ -32,5 +35,8 @@ class Underfitting(Rule):
         if trials is None or trials.overfit_after is None or not trials.overfit_before:
             return
         share = trials.overfit_after / trials.overfit_before
-        yield Sign(share / self.most, f"after {trials.overfit_steps} steps on the same few rows {share:.0%} of the loss is left "
-                   f"(limit {self.most:.0%})")  # fmt: skip
+        yield Sign(
+            share / self.most,
+            f"after {trials.overfit_steps} steps on the same few rows {share:.0%} of the loss is left "
+            f"(limit {self.most:.0%})",
+        )

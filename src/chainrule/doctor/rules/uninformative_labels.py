@@ -20,7 +20,7 @@ class UninformativeLabels(Rule):
     )
     remedy = (
         Remedy("check-labels", "Check that inputs and labels were shuffled and joined together: row i must be row i."),
-    )  # fmt: skip
+    )
     source = "Zhang, Bengio, Hardt, Recht & Vinyals 2017; Karpathy 2019: A Recipe for Training Neural Networks"
     explains = (
         "stalled-loss",
@@ -35,16 +35,20 @@ class UninformativeLabels(Rule):
     content = 0.2
     unfinished = True
     healthy = (HEALTHY, example(trials=replace(TRIALS, trained_loss=2.0)))
-    sick = (
-        example(trials=replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3), loss=STUCK),
-    )  # fmt: skip
+    sick = (example(trials=replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3), loss=STUCK),)
 
     least: float = 0.02
     """Share of the constant prediction's loss by which true labels must beat shuffled ones in a short trial."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         trials, data = case.facts.trials, case.facts.data
-        if trials is None or trials.trained_loss is None or trials.shuffled_loss is None or data is None or case.standing.blocked:
+        if (
+            trials is None
+            or trials.trained_loss is None
+            or trials.shuffled_loss is None
+            or data is None
+            or case.standing.blocked
+        ):
             return
         known = data.target.baseline if data.target is not None else None
         base = known or trials.expected_loss or trials.initial_loss
@@ -57,6 +61,10 @@ class UninformativeLabels(Rule):
         if not base or not learns or best < 0.9 * base:
             return
         better = max(trials.shuffled_loss - trials.trained_loss, base - best) / base
-        yield Sign(self.least / max(better, self.least / 100), f"after {trials.trial_steps} steps true labels give "
-                   f"{trials.trained_loss:.3g}, shuffled ones {trials.shuffled_loss:.3g}, though a batch can be learned "
-                   f"by heart ({trials.overfit_after:.2g})", "labels")  # fmt: skip
+        yield Sign(
+            self.least / max(better, self.least / 100),
+            f"after {trials.trial_steps} steps true labels give "
+            f"{trials.trained_loss:.3g}, shuffled ones {trials.shuffled_loss:.3g}, though a batch can be learned "
+            f"by heart ({trials.overfit_after:.2g})",
+            "labels",
+        )

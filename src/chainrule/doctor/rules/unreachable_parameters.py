@@ -14,7 +14,10 @@ class UnreachableParameters(Rule):
     name = "unreachable-parameters"
     severity = "error"
     factor = "loop"
-    why = "The chain rule needs a path from the loss to the weight. Here there is none, so the gradient is 0 whatever the data."
+    why = (
+        "The chain rule needs a path from the loss to the weight. Here there is none, so the gradient is 0 "
+        "whatever the data."
+    )
     remedy = (Remedy("reconnect", "Use the layer in forward(), and do not detach what it gives."),)
     source = "the traced graph"
     proof = True

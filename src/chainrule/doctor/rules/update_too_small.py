@@ -15,11 +15,18 @@ class UpdateTooSmall(Rule):
     name = "update-too-small"
     severity = "warning"
     factor = "learning rate"
-    why = "An update is the learning rate times what the optimizer made of the gradient: beside weights 100,000 times larger it changes nothing within thousands of steps."
+    why = (
+        "An update is the learning rate times what the optimizer made of the gradient: beside weights 100,000 "
+        "times larger it changes nothing within thousands of steps."
+    )
     remedy = (
         Remedy("scale-learning-rate", "Raise the learning rate tenfold.", {"factor": 10.0}),
-        Remedy("change-optimizer", "Use Adam(1e-3), which makes steps independent of the gradient's size.", {"optimizer": "Adam", "lr": 1e-3}),
-    )  # fmt: skip
+        Remedy(
+            "change-optimizer",
+            "Use Adam(1e-3), which makes steps independent of the gradient's size.",
+            {"optimizer": "Adam", "lr": 1e-3},
+        ),
+    )
     source = "TheDeepChecker: log10 of update over weight in [-4, -1]; the limit here is below it"
     explains = ("stalled-loss",)
     unfinished = True

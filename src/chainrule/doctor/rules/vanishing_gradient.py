@@ -17,7 +17,8 @@ class VanishingGradient(Rule):
     severity = "error"
     factor = "local derivative"
     why = (
-        "The error is carried back through one local derivative and one weight matrix a layer, and these multiply: with "
+        "The error is carried back through one local derivative and one weight matrix a layer, and these "
+        "multiply: with "
         "sigmoid (at most 1/4) or small weights each link takes away most of it, and the first layers do not learn."
     )
     remedy = (
@@ -25,7 +26,7 @@ class VanishingGradient(Rule):
         Remedy("change-initialiser", "Initialise with nn.KaimingNormal.", {"init": "kaiming_normal"}),
         Remedy("insert-normalisation", "Put nn.BatchNorm1d behind each hidden layer.", {"at": "hidden"}),
         Remedy("residual", "Add residual links around the hidden layers."),
-    )  # fmt: skip
+    )
     source = "Hochreiter 1991; Bengio, Simard & Frasconi 1994; Glorot & Bengio 2010"
     explains = (
         "stalled-loss",
@@ -40,9 +41,15 @@ class VanishingGradient(Rule):
     content = 0.5
     healthy = (HEALTHY, example(measured={"0": {Quantity.ERROR: (0.01, 0.005)}}))
     sick = (
-        example(measured={"0": {Quantity.ERROR: (1e-6, 1e-6), Quantity.DERIVATIVE_GAIN: (0.1, 0.1)}, "2": {
-                Quantity.ERROR: (1e-3, 1e-3)}, "4": {Quantity.ERROR: (0.3, 0.3)}}, loss=STUCK),
-    )  # fmt: skip
+        example(
+            measured={
+                "0": {Quantity.ERROR: (1e-6, 1e-6), Quantity.DERIVATIVE_GAIN: (0.1, 0.1)},
+                "2": {Quantity.ERROR: (1e-3, 1e-3)},
+                "4": {Quantity.ERROR: (0.3, 0.3)},
+            },
+            loss=STUCK,
+        ),
+    )
 
     least: float = 1e-3
     """Share of the last layer's error that reaches the first."""
@@ -59,10 +66,18 @@ class VanishingGradient(Rule):
             derivative, weights = self._lost(layers, table)
             place = self._place(layers, errors)
             small = weights > derivative
-            evidence = f"{first / last:.2g} of the last layer's error reaches the first (limit {self.least:g}); local derivatives took {derivative:.1f} and weights {weights:.1f} powers of ten"
-            yield Sign(self.least / (first / last), evidence, place, step,
-                       (self.remedy[1], self.remedy[0], *self.remedy[2:]) if small else (),
-                       "weights" if small else "local derivative")  # fmt: skip
+            evidence = (
+                f"{first / last:.2g} of the last layer's error reaches the first (limit {self.least:g}); local "
+                f"derivatives took {derivative:.1f} and weights {weights:.1f} powers of ten"
+            )
+            yield Sign(
+                self.least / (first / last),
+                evidence,
+                place,
+                step,
+                (self.remedy[1], self.remedy[0], *self.remedy[2:]) if small else (),
+                "weights" if small else "local derivative",
+            )
 
     @staticmethod
     def _lost(layers, table) -> tuple[float, float]:

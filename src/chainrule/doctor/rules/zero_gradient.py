@@ -14,11 +14,21 @@ class ZeroGradient(Rule):
     name = "zero-gradient"
     severity = "error"
     factor = "loss derivative"
-    why = "Where the error at the output is exactly 0 for every row, each factor it is multiplied with below is multiplied with 0: no weight can ever move, whatever the rate."
+    why = (
+        "Where the error at the output is exactly 0 for every row, each factor it is multiplied with below is "
+        "multiplied with 0: no weight can ever move, whatever the rate."
+    )
     remedy = (
-        Remedy("fix-pairing", "Fit the last activation to the loss: outputs that are clipped, dead or fixed have derivative 0."),
-        Remedy("redraw", "Draw other first weights, or make narrow layers wider: this may be the seed's fault.", {"seed": 1}),
-    )  # fmt: skip
+        Remedy(
+            "fix-pairing",
+            "Fit the last activation to the loss: outputs that are clipped, dead or fixed have derivative 0.",
+        ),
+        Remedy(
+            "redraw",
+            "Draw other first weights, or make narrow layers wider: this may be the seed's fault.",
+            {"seed": 1},
+        ),
+    )
     source = "16 of 96 re-run faulty programs have it from step 0"
     explains = ("stalled-loss", "learning-rate-too-low", "update-too-small")
     healthy = (HEALTHY, CONVERGED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -122,7 +123,7 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     order = varying[np.argsort(marks[varying], kind="stable")]
     pairs = [
         (int(min(i, j)), int(max(i, j)))
-        for i, j in zip(order, order[1:], strict=False)
+        for i, j in itertools.pairwise(order)
         if marks[i] == marks[j] and np.array_equal(x[:, i], x[:, j])
     ]
     condition = None

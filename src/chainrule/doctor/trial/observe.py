@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -159,6 +159,11 @@ class Observer:
     def named(self, weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Weights of `look` by name."""
         return {self.names[id(p)]: w for p, w in zip(self._captured, weights, strict=True) if id(p) in self.names}
+
+    def replaced(self, by: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Weights for `look` with those of ``by`` in place of the network's own of the same names."""
+        own = self.weights()
+        return [by.get(self.names.get(id(p), ""), w) for p, w in zip(self._captured, own, strict=True)]
 
     def redrawn(self, seed: int) -> list[np.ndarray]:
         """First weights of another seed, with the network's own initialisers."""

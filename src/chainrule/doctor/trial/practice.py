@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Task:
     y: np.ndarray
     optimizer: Optimizer
     batch_size: int = 32
-    options: StepOptions = StepOptions()
+    options: StepOptions = field(default_factory=StepOptions)
     seed: int = 0
     backend: str | None = None
 
@@ -51,12 +51,10 @@ class Task:
 class Trials:
     """Short trainings of a copy of the network, each from the same weights; the network itself never changes."""
 
-    def __init__(
-        self, task: Task, optimizer: Optimizer | None = None, first: dict[str, np.ndarray] | None = None
-    ) -> None:
+    def __init__(self, task: Task, optimizer: Optimizer | None = None) -> None:
         self.task = task
         self.net = copy.deepcopy(task.net).train()
-        self.first = self.net.state_dict() | (first or {})
+        self.present = self.net.state_dict()
         self.optimizer = task.optimizer if optimizer is None else optimizer
         self.step = TrainingStep(self._forward, self.net, self.optimizer, task.options, task.backend, task.seed)
         self.moments = {slot: flat.copy() for slot, flat in self.step.state.moments.items()}
@@ -64,21 +62,30 @@ class Trials:
     def _forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.task.loss(self.net(x), y)
 
-    def train(self, steps: int, lr: float, x: np.ndarray | None = None, y: np.ndarray | None = None) -> np.ndarray:
-        """Losses of `steps` updates, float64 [steps]; infinite from the update on that could not be made."""
+    def train(
+        self,
+        steps: int,
+        lr: float,
+        first: dict[str, np.ndarray] | None = None,
+        x: np.ndarray | None = None,
+        y: np.ndarray | None = None,
+        among: int | None = None,
+    ) -> np.ndarray:
+        """Losses of `steps` updates, float64 [steps]; infinite from the update on that could not be made.
+
+        first: weights by name to begin with, instead of those that the network has. x, y: rows in place of the task's,
+        of the same shapes. among: only the first so many rows, over and over.
+        """
         x, y = self.task.x if x is None else x, self.task.y if y is None else y
         state = self.step.state
-        self.net.load_state_dict(self.first)
+        self.net.load_state_dict(self.present | (first or {}))
         for slot, flat in state.moments.items():
             flat[...] = self.moments[slot]
         state.step = 0
-        size = min(self.task.batch_size, len(x))
-        random = np.random.default_rng(self.task.seed)
-        order = np.concatenate([random.permutation(len(x))[: len(x) // size * size] for _ in range(-(-steps * size // len(x)) + 1)])  # fmt: skip
-        batches = order[: steps * size].reshape(steps, size)
+        order = _order(min(among or len(x), len(x)), steps, min(self.task.batch_size, len(x)), self.task.seed)
         losses = np.full(steps, math.inf)
         with np.errstate(all="ignore"):
-            made, _ = self._many((x, y), batches, [lr] * steps)
+            made, _ = self._many((x, y), order, [lr] * steps)
         losses[: len(made)] = np.where(np.isfinite(made), made, math.inf)
         return losses
 
@@ -89,42 +96,50 @@ class Trials:
             return np.zeros(0), error
 
 
+def _order(rows: int, steps: int, size: int, seed: int) -> np.ndarray:
+    """Rows of each batch, int64 [steps, size]: permutations one after another, so far as they are needed."""
+    random = np.random.default_rng(seed)
+    if rows >= steps * size:
+        return random.choice(rows, steps * size, replace=False).reshape(steps, size)
+    repeats = -(-steps * size // rows)
+    return np.concatenate([random.permutation(rows) for _ in range(repeats)])[: steps * size].reshape(steps, size)
+
+
 def ending(losses: np.ndarray) -> float:
     """The loss at the end of a trial: the mean of its last fifth."""
     return float(np.mean(losses[-max(len(losses) // 5, 1) :]))
 
 
 def practitioners_checks(
-    task: Task, initial: float, expected: float | None, budget: float, first: dict[str, np.ndarray] | None = None
+    trials: Trials, initial: float, expected: float | None, budget: float, first: dict[str, np.ndarray] | None = None
 ) -> TrialFacts:
-    """Overfit one batch, zeroed inputs, shuffled labels, a sweep of learning rates: what fits into `budget` seconds.
+    """A sweep of learning rates, one batch overfitted, shuffled labels, zeroed inputs: what `budget` seconds allow.
 
     first: first weights by name, if they are not those that the network has.
     """
-    began = time.perf_counter()
-    trials = Trials(task, first=first)
-    lr, some = task.optimizer.lr, slice(0, OVERFIT_ROWS)
+    began, task = time.perf_counter(), trials.task
+    lr, steps = task.optimizer.lr, TRIAL_STEPS
     facts = TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)
 
     def left() -> bool:
         return time.perf_counter() - began < budget
 
-    real = trials.train(TRIAL_STEPS, lr)
-    facts = replace(facts, trained_loss=ending(real), trial_steps=TRIAL_STEPS)
+    real = trials.train(steps, lr, first)
+    facts = replace(facts, trained_loss=ending(real), trial_steps=steps)
     points = [SweepPoint(lr=lr, loss=ending(real))]
     for factor in SWEEP:
         if left():
-            points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(TRIAL_STEPS, lr * factor))))
-    facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=TRIAL_STEPS)
+            points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(steps, lr * factor, first))))
+    facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=steps)
     if left():
         best = min(facts.sweep, key=lambda p: p.loss).lr
-        few = trials.train(2 * TRIAL_STEPS, best, task.x[some], task.y[some])
-        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * TRIAL_STEPS)
+        few = trials.train(2 * steps, best, first, among=OVERFIT_ROWS)
+        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * steps)
     if left():
         shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
-        facts = replace(facts, shuffled_loss=ending(trials.train(TRIAL_STEPS, lr, y=shuffled)))
+        facts = replace(facts, shuffled_loss=ending(trials.train(steps, lr, first, y=shuffled)))
     if left():
-        facts = replace(facts, zeroed_loss=ending(trials.train(TRIAL_STEPS, lr, np.zeros_like(task.x))))
+        facts = replace(facts, zeroed_loss=ending(trials.train(steps, lr, first, x=np.zeros_like(task.x))))
     return replace(facts, seconds=time.perf_counter() - began)
 
 
@@ -183,8 +198,17 @@ def standing_facts(look: Look, step: int) -> StandingFacts:
     )
 
 
-def curvatures(task: Task, x: np.ndarray, y: np.ndarray, iterations: int = 8) -> dict[str, float | None]:
-    """Second derivatives along the gradient, and the largest and lowest that power iteration finds.
+@dataclass(frozen=True)
+class Curvatures:
+    """Second derivatives of the loss: along the gradient, the largest, and the lowest that was found."""
+
+    along: float
+    highest: float
+    lowest: float
+
+
+def curvatures(task: Task, x: np.ndarray, y: np.ndarray, iterations: int = 8) -> Curvatures | None:
+    """Second derivatives along the gradient, and the extremes that Lanczos' iteration finds; None where there are none.
 
     Hessian-vector products as central differences of the gradient in float64, whose error of about 1e-8 relative is far
     below what is asked of them.
@@ -211,18 +235,18 @@ def curvatures(task: Task, x: np.ndarray, y: np.ndarray, iterations: int = 8) ->
         up, down = gradient(v, STEP), gradient(v, -STEP)
         return [(a - b) / (2 * STEP) for a, b in zip(up, down, strict=True)]
 
-    unknown: dict[str, float | None] = {"curvature": None, "highest_curvature": None, "lowest_curvature": None}
     with np.errstate(all="ignore"):
         g = gradient(None, 0)
         size = norm(g)
         if not size or not math.isfinite(size):
-            return unknown
+            return None
         v = [p / size for p in g]
-        products, along = product(v), math.nan
-        along = sum(float(np.vdot(a, b)) for a, b in zip(v, products, strict=True))
+        products = product(v)
+        along = float(sum(np.vdot(a, b) for a, b in zip(v, products, strict=True)))
+        if not math.isfinite(along):
+            return None
         highest, lowest = _extremes(v, products, product, norm, iterations)
-    found = {"curvature": along, "highest_curvature": highest, "lowest_curvature": lowest}
-    return found if all(map(math.isfinite, found.values())) else unknown
+    return Curvatures(along, highest, lowest)
 
 
 STEP = 1e-5
@@ -249,16 +273,27 @@ def _extremes(v: Any, hv: Any, product: Any, norm: Any, iterations: int) -> tupl
     return float(values[-1]), float(values[0])
 
 
-def gains(task: Task, budget: float) -> tuple[float, float, int]:
-    """What short trials from the present weights end with, as losses: (of the best step tried, of the run's own, steps).
+def gains(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budget: float) -> tuple[float, float, int]:
+    """What short trials from the present weights end with: (loss of the best step tried, of the run's own, steps).
 
-    Adam is tried at its usual rates, for the question is only whether anything is left to gain.
+    Adam is tried at its usual rates, for the question is only whether anything is left to gain. The losses are those of
+    rows x, which the network's own loss is measured on too: a mean over a trial's last batches would be another sample.
     """
     began = time.perf_counter()
-    trials = Trials(task)
-    own = best = ending(trials.train(TRIAL_STEPS, task.optimizer.lr))
-    other = trials if isinstance(task.optimizer, Adam) else Trials(task, Adam())
+
+    def after(tried: Trials, lr: float) -> float:
+        losses = tried.train(TRIAL_STEPS, lr)
+        if not math.isfinite(losses[-1]):
+            return math.inf
+        with np.errstate(all="ignore"):
+            return observer.look(x, y, observer.replaced(tried.net.state_dict())).trace.loss
+
+    own = best = after(trials, trials.optimizer.lr)
+    other = trials
+    if not isinstance(trials.optimizer, Adam) and time.perf_counter() - began < budget:
+        other = Trials(trials.task, Adam())
     for lr in TRIAL_RATES:
         if time.perf_counter() - began < budget:
-            best = min(best, ending(other.train(TRIAL_STEPS, lr)))
+            found = after(other, lr)
+            best = min(best, found) if math.isfinite(found) else best
     return best, own, TRIAL_STEPS

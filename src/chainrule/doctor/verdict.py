@@ -65,8 +65,8 @@ def _severity(rule: Rule, case: Case) -> Severity:
 def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Finding, ...]:
     """Causes, each with the findings that it explains; the most certain and grave first.
 
-    A finding that two causes explain stands under the first of them. Two that explain each other: the more certain, then
-    the larger one is the cause. A note is no cause of a flag.
+    A finding that two causes explain stands under the first of them. Of two that explain each other the more certain,
+    then the larger one is the cause. A note is no cause of a flag.
     """
     explains = {rule.name: set(rule.explains) for rule in rules}
     order = sorted(

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.doctor.judge import judge
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.standing import standing_of
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled, training_facts
 from chainrule.doctor.trial.observe import Observer
-from chainrule.doctor.trial.practice import Task, curvatures, gains, practitioners_checks, standing_facts
+from chainrule.doctor.trial.practice import Task, Trials, curvatures, gains, practitioners_checks, standing_facts
+from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description
 from chainrule.record import Facts, RunRecord, measurements_of, read_record, series
-from chainrule.record.facts import NotFinite, StandingFacts, TrialFacts
+from chainrule.record.facts import NotFinite, StandingFacts
 from chainrule.training.head import loss_named, targets_for
 from chainrule.training.step import checked_options
 
@@ -39,7 +39,7 @@ WELL = 0.9
 def examine(run: Run, data: Any = None, settings: Settings | None = None, budget: float = 3.0) -> Report:
     """The report on a run.
 
-    data:   (x, y) as the network and the loss take them, for a run that was loaded: its directory does not hold the rows.
+    data:   (x, y) as the network and the loss take them, for a run that was loaded: its directory holds no rows.
             Without rows only what was recorded is judged.
     budget: seconds for short trials on copies of the network; 0 for none. A run that did well needs none.
 
@@ -131,7 +131,7 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     progress = standing_of(record).progress or 0.0
     facts = replace(facts, standing=standing_facts(look, run.step))
     if progress < WELL and budget > 0 and run.step:
-        facts = _tried(task, facts, some, budget, begin.trace.loss, observer.named(first) if drawn else None)
+        facts = _tried(task, observer, facts, some, budget, begin.trace.loss, observer.named(first) if drawn else None)
     return replace(record, facts=facts)
 
 
@@ -151,16 +151,20 @@ def _began_so(run: Run, loss: float) -> bool:
     return abs(loss - run.losses[0]) <= 0.5 * max(abs(loss), abs(run.losses[0]))
 
 
-def _tried(task: Task, facts: Facts, some: Any, budget: float, initial: float, first: Any) -> Facts:
-    """Short trials: what is still to be gained at the end and, if that is much, what the first weights could have done."""
+def _tried(task: Task, observer: Observer, facts: Facts, some: Any, budget: float, initial: float, first: Any) -> Facts:
+    """Short trials: what is still to be gained at the end, and what the first weights could have done."""
     base = facts.data.target.baseline if facts.data and facts.data.target else None
     standing: StandingFacts | None = facts.standing
     if standing is None or not base:
         return facts
     began = time.perf_counter()
-    standing = replace(standing, **curvatures(task, *(part[:CURVED] for part in some)))
+    x, y = some
+    bent = curvatures(task, x[:CURVED], y[:CURVED])
+    if bent is not None:
+        standing = replace(standing, curvature=bent.along, highest_curvature=bent.highest, lowest_curvature=bent.lowest)
     try:
-        best, own, steps = gains(task, budget / 2)
+        trials = Trials(task)
+        best, own, steps = gains(trials, observer, x, y, budget / 2)
     except ChainruleError:
         return facts
     loss = standing.loss
@@ -171,7 +175,6 @@ def _tried(task: Task, facts: Facts, some: Any, budget: float, initial: float, f
         ),
     )
     left = budget - (time.perf_counter() - began)
-    trials: TrialFacts | None = None
-    if first is not None and left > 0:
-        trials = practitioners_checks(task, initial, base, left, first)
-    return replace(facts, trials=trials)
+    if first is None or left <= 0:
+        return facts
+    return replace(facts, trials=practitioners_checks(trials, initial, base, left, first))

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.judge import judge
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled
 from chainrule.doctor.trial.observe import Observer
-from chainrule.doctor.trial.practice import Loss, Task, practitioners_checks, redraws
+from chainrule.doctor.trial.practice import Loss, Task, Trials, curvatures, practitioners_checks, redraws
+from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.nn import Module
 from chainrule.optim import Adam, Optimizer, describe
-from chainrule.record import Facts, NETWORK, Quantity, RunRecord, measurements_of
+from chainrule.record import NETWORK, Facts, Quantity, RunRecord, measurements_of
 from chainrule.record.facts import NotFinite, TargetFacts, TrainingFacts, TrialFacts
 from chainrule.training.head import loss_named
 from chainrule.training.source import source_of
@@ -27,6 +27,12 @@ from chainrule.training.step import checked_options
 
 ROWS = 128
 """Rows of the batch from which faults are predicted."""
+
+CURVED = 32
+"""Rows from which the largest curvature is taken."""
+
+CURVED_ITERATIONS = 4
+"""Steps of Lanczos' iteration: the largest eigenvalue is the first to be found."""
 
 
 def diagnose(
@@ -104,8 +110,13 @@ def _record(task: Task, training: TrainingFacts, loss: str, budget: float) -> Ru
         rows=len(task.x), initial_loss=look.trace.loss, expected_loss=target.baseline if target else None
     )
     if observer.trainable and budget > 0:
+        began = time.perf_counter()
         trials = _trials(task, target, look.trace.loss, budget)
-        trials = redraws(observer, x, y, trials, 0.2 * budget)
+        trials = redraws(observer, x, y, trials, 0.15 * budget)
+        left = budget - (time.perf_counter() - began)
+        bent = curvatures(task, x[:CURVED], y[:CURVED], CURVED_ITERATIONS) if left > 0.1 * budget else None
+        if bent is not None and bent.highest > 0:
+            trials = replace(trials, lr_ceiling=2 / bent.highest)
     return RunRecord(facts=replace(facts, trials=trials)).with_measurements(measured)
 
 
@@ -113,6 +124,6 @@ def _trials(task: Task, target: TargetFacts | None, initial: float, budget: floa
     """The practitioner's checks; where the step itself is refused, what was known before them."""
     expected = target.baseline if target else None
     try:
-        return practitioners_checks(task, initial, expected, 0.8 * budget)
+        return practitioners_checks(Trials(task), initial, expected, 0.75 * budget)
     except ChainruleError:
         return TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)

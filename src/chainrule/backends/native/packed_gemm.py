@@ -1,0 +1,455 @@
+"""Machine code for matrix products with AVX-512: tiles of the result whose sums stay in registers.
+
+A tile is up to 12 rows and one or two vectors of columns. It reads, k by k, a strip of so many rows of the left
+operand and a panel of so many columns of the right one. Where they do not lie close together in memory they are first
+copied so (Goto & van de Geijn 2008, https://doi.org/10.1145/1356052.1356053, section 4). An element's terms are added
+in ascending order of k, in runs that follow from k alone, so its bits do not depend on the block it is computed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+ROWS_PACKED = 264
+"""Rows of the left operand that lie packed at once: with DEPTH, what stays in the second cache."""
+
+DEPTH_BYTES = 1024
+"""Of k packed at once, in each column: two vectors of columns by so much stay in the first cache."""
+
+
+NEAR, SHORT, FEW = 1024, 128, 128
+"""An operand is read where it lies if its strips or panels are at most NEAR elements apart from k to k; rows apart if k
+is at most SHORT; a panel if at most FEW rows read it. Copying costs more there than it saves, as measured."""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A type of float: its name in IR, in intrinsics, its bytes, and how many rows a tile may have.
+
+    12 x 2 sums, 2 vectors of columns and the row's number fit the 32 registers; a strip is at most a vector wide.
+    """
+
+    scalar: str
+    suffix: str
+    size: int
+    heights: tuple[int, ...]
+
+    @property
+    def lanes(self) -> int:
+        return 64 // self.size
+
+    @property
+    def depth(self) -> int:
+        return DEPTH_BYTES // self.size
+
+    @property
+    def vector(self) -> str:
+        return f"<{self.lanes} x {self.scalar}>"
+
+    @property
+    def mask(self) -> str:
+        return f"<{self.lanes} x i1>"
+
+
+_NUMBERS = {"float32": _Number("float", "f32", 4, (12, 8, 4)), "float64": _Number("double", "f64", 8, (8, 4))}
+
+
+def packed_gemm_code(dtype: str) -> str:
+    """IR of packed_gemm_<dtype>(left, its row stride, column stride, right, row stride, column stride, result,
+    row stride, rows, columns, k, whether it adds). One stride of each operand is 1."""
+    number = _NUMBERS[dtype]
+    tiles = "".join(_tile(dtype, number, *shape) for shape in _shapes(number))
+    return _declarations(number) + _pack(dtype, number) + tiles + _product(dtype, number)
+
+
+def _shapes(number: _Number) -> list[tuple[int, int, bool]]:
+    """The tiles there are: height, vectors, and whether they read a strip or rows apart."""
+    return [(height, vectors, strip) for height in number.heights for vectors in (1, 2) for strip in (True, False)]
+
+
+def _declarations(number: _Number) -> str:
+    v, mask, lanes, suffix = number.vector, number.mask, number.lanes, number.suffix
+    fetch = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
+    if lanes == 16:  # tiny_gemm declares the others for 16 lanes
+        return fetch
+    return f"""
+{fetch}\
+declare {v} @llvm.fma.v{lanes}{suffix}({v}, {v}, {v})
+declare {v} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, {mask}, {v})
+declare void @llvm.masked.store.v{lanes}{suffix}.p0({v}, ptr, i32, {mask})
+"""
+
+
+def _masked(number: _Number, name: str, count: str) -> str:
+    """``name``: the lanes below the i64 ``count``."""
+    lanes = number.lanes
+    numbers = ", ".join(f"i64 {i}" for i in range(lanes))
+    return f"""\
+  %{name}_0 = insertelement <{lanes} x i64> zeroinitializer, i64 {count}, i64 0
+  %{name}_1 = shufflevector <{lanes} x i64> %{name}_0, <{lanes} x i64> zeroinitializer, <{lanes} x i32> zeroinitializer
+  %{name} = icmp slt <{lanes} x i64> <{numbers}>, %{name}_1
+"""
+
+
+def _pack(dtype: str, number: _Number) -> str:
+    """pack_<dtype>(source, its stride across, its stride along k, how many across, depth, target, step).
+
+    Row k of the target holds the vector across, with zeros beyond ``count``, and begins ``step`` after the one before;
+    what a row writes beyond its step is overwritten by the next. Up to a vector of rows is written beyond the depth.
+    """
+    v, lanes, scalar = number.vector, number.lanes, number.scalar
+    load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
+    rows = "".join(
+        f"""\
+  %is{r} = icmp sgt i64 %count, {r}
+  %row{r} = select i1 %is{r}, i64 {r}, i64 0
+  %shift{r} = mul i64 %row{r}, %across
+  %at{r} = getelementptr {scalar}, ptr %block, i64 %shift{r}
+  %mask{r} = select i1 %is{r}, {number.mask} %below, {number.mask} zeroinitializer
+  %t0_{r} = {load}(ptr %at{r}, i32 {number.size}, {number.mask} %mask{r}, {v} zeroinitializer)
+"""
+        for r in range(lanes)
+    )
+    turned, last = _transposition(number)
+    stores = "".join(
+        f"""\
+  %to{r} = mul i64 %k_{r}, %step
+  %target{r} = getelementptr {scalar}, ptr %target, i64 %to{r}
+  store {v} %t{last}_{r}, ptr %target{r}, align {number.size}
+"""
+        for r in range(lanes)
+    )
+    positions = "".join(f"  %k_{r} = add i64 %k, {r}\n" for r in range(lanes))
+    return f"""
+define internal void @pack_{dtype}(ptr %source, i64 %across, i64 %along, i64 %count, i64 %depth, ptr %target, \
+i64 %step) {{
+entry:
+  %beside = icmp eq i64 %across, 1
+{_masked(number, "valid", "%count")}\
+  br i1 %beside, label %copy, label %turn
+copy:                                             ; what lies across lies side by side
+  %c = phi i64 [0, %entry], [%c_next, %copy]
+  %from_shift = mul i64 %c, %along
+  %from = getelementptr {scalar}, ptr %source, i64 %from_shift
+  %into_shift = mul i64 %c, %step
+  %into = getelementptr {scalar}, ptr %target, i64 %into_shift
+  %copied = {load}(ptr %from, i32 {number.size}, {number.mask} %valid, {v} zeroinitializer)
+  store {v} %copied, ptr %into, align {number.size}
+  %c_next = add i64 %c, 1
+  %c_more = icmp slt i64 %c_next, %depth
+  br i1 %c_more, label %copy, label %end
+turn:                                             ; what lies along k does: squares are transposed
+  %k = phi i64 [0, %entry], [%k_next, %turn]
+  %block = getelementptr {scalar}, ptr %source, i64 %k
+  %left = sub i64 %depth, %k
+{_masked(number, "below", "%left")}\
+{rows}{turned}{positions}{stores}\
+  %k_next = add i64 %k, {lanes}
+  %k_more = icmp slt i64 %k_next, %depth
+  br i1 %k_more, label %turn, label %end
+end:
+  ret void
+}}
+"""
+
+
+def _transposition(number: _Number) -> tuple[str, int]:
+    """Shuffles that turn the square of vectors t0_*, and the stage in which the result stands.
+
+    Stage s exchanges, between rows whose numbers differ in bit s alone, the lanes whose numbers differ in that bit.
+    """
+    v, lanes = number.vector, number.lanes
+    lines, stage = [], 0
+    while 1 << stage < lanes:
+        bit = 1 << stage
+        for r in range(lanes):
+            low, high = r & ~bit, r | bit
+            # Row `low` takes the even blocks of both rows, row `high` the odd ones.
+            if r & bit:
+                picks = [i | bit if not i & bit else lanes + i for i in range(lanes)]
+            else:
+                picks = [i if not i & bit else lanes + (i & ~bit) for i in range(lanes)]
+            order = ", ".join(f"i32 {p}" for p in picks)
+            lines.append(
+                f"  %t{stage + 1}_{r} = shufflevector {v} %t{stage}_{low}, {v} %t{stage}_{high}, <{lanes} x i32> <{order}>\n"
+            )
+        stage += 1
+    return "".join(lines), stage
+
+
+def _tile(dtype: str, number: _Number, height: int, vectors: int, strip: bool) -> str:
+    """tile_<dtype>_<height>_<vectors>_<strip or rows>(left, its row stride, its stride along k, panel, its stride along
+    k, result, row stride, rows, depth, mask of the last vector, adds).
+
+    strip: the rows of the left operand lie side by side for each k; otherwise k does for each row.
+    """
+    v, lanes, scalar, size = number.vector, number.lanes, number.scalar, number.size
+    cells = [(r, c) for r in range(height) for c in range(vectors)]
+    sums = "".join(f"  %s{r}_{c} = phi {v} [zeroinitializer, %entry], [%n{r}_{c}, %along]\n" for r, c in cells)
+    load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
+    columns = "".join(
+        f"  %b_at{c} = getelementptr {v}, ptr %b, i64 {c}\n"
+        + (
+            f"  %b{c} = load {v}, ptr %b_at{c}, align {size}\n"
+            if c + 1 < vectors
+            else f"  %b{c} = {load}(ptr %b_at{c}, i32 {size}, {number.mask} %mask, {v} zeroinitializer)\n"
+        )
+        for c in range(vectors)
+    )
+    starts, steps, places = _strip_places(scalar, height) if strip else _row_places(scalar, height)
+    products = "".join(
+        f"""\
+  %a{r} = load {scalar}, ptr %a_at{r}
+  %w{r} = insertelement {v} zeroinitializer, {scalar} %a{r}, i64 0
+  %x{r} = shufflevector {v} %w{r}, {v} zeroinitializer, <{lanes} x i32> zeroinitializer
+"""
+        + "".join(
+            f"  %n{r}_{c} = call {v} @llvm.fma.v{lanes}{number.suffix}({v} %x{r}, {v} %b{c}, {v} %s{r}_{c})\n"
+            for c in range(vectors)
+        )
+        for r in range(height)
+    )
+    fetches = "".join(
+        f"""\
+  %fetch_row{r} = mul i64 %row, {r}
+  %fetch{r} = getelementptr {scalar}, ptr %result, i64 %fetch_row{r}
+"""
+        + "".join(
+            f"""\
+  %fetch{r}_{c} = getelementptr {v}, ptr %fetch{r}, i64 {c}
+  call void @llvm.prefetch.p0(ptr %fetch{r}_{c}, i32 1, i32 3, i32 1)
+"""
+            for c in range(vectors)
+        )
+        for r in range(height)
+    )
+    return f"""
+define internal void @tile_{dtype}_{height}_{vectors}_{"strip" if strip else "rows"}(ptr %left, i64 %left_row, \
+i64 %left_k, ptr %panel, i64 %panel_k, ptr %result, i64 %row, i64 %rows, i64 %depth, {number.mask} %mask, i1 %adds) {{
+entry:
+{fetches}{starts}  br label %along
+along:
+  %k = phi i64 [0, %entry], [%k_next, %along]
+  %b = phi ptr [%panel, %entry], [%b_next, %along]
+{sums}{steps}{columns}{places}{products}\
+  %b_next = getelementptr {scalar}, ptr %b, i64 %panel_k
+  %k_next = add i64 %k, 1
+  %more = icmp slt i64 %k_next, %depth
+  br i1 %more, label %along, label %finish
+finish:
+  br i1 %adds, label %add0, label %put0
+{_stored(number, height, vectors, adds=True)}{_stored(number, height, vectors, adds=False)}\
+end:
+  ret void
+}}
+"""
+
+
+def _strip_places(scalar: str, height: int) -> tuple[str, str, str]:
+    """What comes before the loop over k, at its head and inside it, so that %a_at<r> is row r's element."""
+    places = "".join(f"  %a_at{r} = getelementptr {scalar}, ptr %a, i64 {r}\n" for r in range(height))
+    head = "  %a = phi ptr [%left, %entry], [%a_next, %along]\n"
+    return "", head, places + f"  %a_next = getelementptr {scalar}, ptr %a, i64 %left_k\n"
+
+
+def _row_places(scalar: str, height: int) -> tuple[str, str, str]:
+    """The same for rows apart. Three rows share a pointer: the processor adds the stride once or twice by itself."""
+    starts, head, places = "  %twice = shl i64 %left_row, 1\n", "", ""
+    for r in range(height):
+        first = r - r % 3
+        if r == first:
+            starts += f"  %from{r} = mul i64 %left_row, {r}\n"
+            starts += f"  %start{r} = getelementptr {scalar}, ptr %left, i64 %from{r}\n"
+            head += f"  %a_at{r} = phi ptr [%start{r}, %entry], [%a_next{r}, %along]\n"
+            places += f"  %a_next{r} = getelementptr {scalar}, ptr %a_at{r}, i64 1\n"
+        else:
+            by = "%left_row" if r == first + 1 else "%twice"
+            places += f"  %a_at{r} = getelementptr {scalar}, ptr %a_at{first}, i64 {by}\n"
+    return starts, head, places
+
+
+def _stored(number: _Number, height: int, vectors: int, adds: bool) -> str:
+    """The rows of a tile, one after another, into the result, while there are rows."""
+    v, lanes, scalar, size = number.vector, number.lanes, number.scalar, number.size
+    name, lines = ("add" if adds else "put"), []
+    for r in range(height):
+        lines.append(f"{name}{r}:\n  %{name}_row{r} = mul i64 %row, {r}\n")
+        lines.append(f"  %{name}_at{r} = getelementptr {scalar}, ptr %result, i64 %{name}_row{r}\n")
+        for c in range(vectors):
+            at, value = f"%{name}_at{r}_{c}", f"%n{r}_{c}"
+            mask = "%mask" if c == vectors - 1 else f"<{', '.join(['i1 true'] * lanes)}>"
+            lines.append(f"  {at} = getelementptr {v}, ptr %{name}_at{r}, i64 {c}\n")
+            if adds:
+                load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
+                lines.append(f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n")
+                lines.append(f"  %sum{r}_{c} = fadd {v} %old{r}_{c}, {value}\n")
+                value = f"%sum{r}_{c}"
+            store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"
+            lines.append(f"  {store}({v} {value}, ptr {at}, i32 {size}, {number.mask} {mask})\n")
+        if r + 1 == height:
+            lines.append("  br label %end\n")
+            continue
+        lines.append(f"  %{name}_more{r} = icmp sgt i64 %rows, {r + 1}\n")
+        lines.append(f"  br i1 %{name}_more{r}, label %{name}{r + 1}, label %end\n")
+    return "".join(lines)
+
+
+def _height(number: _Number, name: str, rows: str) -> str:
+    """``name``: the height of the next tile where ``rows`` are left. Of 16 rows, two times 8 beat 12 and 4."""
+    *taller, low = number.heights
+    lines, chosen = [], str(low)
+    for height, least in zip(reversed(taller), (low + 1, max(number.heights[1:]) + 1), strict=False):
+        lines.append(f"  %{name}_is{height} = icmp sge i64 {rows}, {least}\n")
+        lines.append(f"  %{name}_{height} = select i1 %{name}_is{height}, i64 {height}, i64 {chosen}\n")
+        chosen = f"%{name}_{height}"
+    lines.append(f"  %{name}_pair = icmp eq i64 {rows}, 16\n")
+    lines.append(f"  %{name} = select i1 %{name}_pair, i64 8, i64 {chosen}\n")
+    return "".join(lines)
+
+
+def _product(dtype: str, number: _Number) -> str:
+    scalar, lanes, size, depth = number.scalar, number.lanes, number.size, number.depth
+    tallest = max(number.heights)
+    strips = (ROWS_PACKED + tallest) * depth + (lanes + 1) * tallest + lanes
+    panel = (depth + lanes) * 2 * lanes
+    width = 2 * lanes
+    cases = "".join(
+        f"    i64 {4 * h + 2 * (v - 1) + (not strip)}, label %tile_{h}_{v}_{strip}\n" for h, v, strip in _shapes(number)
+    )
+    tiles = "".join(
+        f"""\
+tile_{h}_{v}_{strip}:
+  call void @tile_{dtype}_{h}_{v}_{"strip" if strip else "rows"}(ptr %strip, i64 %left_row, i64 %strip_k, ptr %panel, \
+i64 %panel_k, ptr %cell, i64 %result_row, i64 %rows_left, i64 %depth, {number.mask} %mask, i1 %adding)
+  br label %tile_done
+"""
+        for h, v, strip in _shapes(number)
+    )
+    return f"""
+define internal void @packed_gemm_{dtype}(ptr %left, i64 %left_row, i64 %left_column, ptr %right, i64 %right_row, \
+i64 %right_column, ptr %result, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %adds) {{
+entry:
+  %strips = alloca [{strips} x {scalar}], align 64
+  %packed_panel = alloca [{panel} x {scalar}], align 64
+  %k_up = add i64 %k, {depth - 1}
+  %runs = sdiv i64 %k_up, {depth}
+  %k_up2 = add i64 %k, %runs
+  %k_up3 = sub i64 %k_up2, 1
+  %run = sdiv i64 %k_up3, %runs
+  %beside = icmp eq i64 %left_row, 1
+  %near = icmp sle i64 %left_column, {NEAR}
+  %strips_lie = and i1 %beside, %near
+  %in_rows = icmp eq i64 %left_column, 1
+  %short = icmp sle i64 %k, {SHORT}
+  %rows_lie = and i1 %in_rows, %short
+  %left_lies = or i1 %strips_lie, %rows_lie
+  %not_beside = xor i1 %beside, true
+  %reads_rows = and i1 %rows_lie, %not_beside
+  %by_rows = zext i1 %reads_rows to i64
+  %right_plain = icmp eq i64 %right_column, 1
+  %right_near = icmp sle i64 %right_row, {NEAR}
+  %few = icmp sle i64 %rows, {FEW}
+  %right_0 = and i1 %right_plain, %right_near
+  %right_lies = and i1 %right_0, %few
+  br label %deep
+deep:                                             ; runs of k of equal length
+  %k0 = phi i64 [0, %entry], [%k1, %deep_done]
+  %k_left = sub i64 %k, %k0
+  %depth = call i64 @llvm.smin.i64(i64 %k_left, i64 %run)
+  %further = icmp sgt i64 %k0, 0
+  %adding = or i1 %adds, %further
+  %left_shift = mul i64 %k0, %left_column
+  %left_k = getelementptr {scalar}, ptr %left, i64 %left_shift
+  %right_shift = mul i64 %k0, %right_row
+  %right_k = getelementptr {scalar}, ptr %right, i64 %right_shift
+  br label %tall
+tall:                                             ; rows that lie packed at once
+  %i0 = phi i64 [0, %deep], [%i1, %tall_done]
+  %i_left = sub i64 %rows, %i0
+  %packed_rows = call i64 @llvm.smin.i64(i64 %i_left, i64 {ROWS_PACKED})
+  br i1 %left_lies, label %wide, label %pack_strip
+pack_strip:
+  %p = phi i64 [0, %tall], [%p_next, %pack_strip]
+  %p_left = sub i64 %packed_rows, %p
+{_height(number, "p_height", "%p_left")}\
+  %p_count = call i64 @llvm.smin.i64(i64 %p_left, i64 %p_height)
+  %p_row = add i64 %i0, %p
+  %p_shift = mul i64 %p_row, %left_row
+  %p_from = getelementptr {scalar}, ptr %left_k, i64 %p_shift
+  %p_at = mul i64 %p, %depth
+  %p_to = getelementptr {scalar}, ptr %strips, i64 %p_at
+  call void @pack_{dtype}(ptr %p_from, i64 %left_row, i64 %left_column, i64 %p_count, i64 %depth, ptr %p_to, \
+i64 %p_height)
+  %p_next = add i64 %p, %p_height
+  %p_more = icmp slt i64 %p_next, %packed_rows
+  br i1 %p_more, label %pack_strip, label %wide
+wide:                                             ; columns of a panel
+  %j = phi i64 [0, %tall], [0, %pack_strip], [%j_next, %wide_done]
+  %j_left = sub i64 %columns, %j
+  %j_count = call i64 @llvm.smin.i64(i64 %j_left, i64 {width})
+  %two = icmp sgt i64 %j_count, {lanes}
+  %step = select i1 %two, i64 {width}, i64 {lanes}
+  %j_shift = mul i64 %j, %right_column
+  %j_from = getelementptr {scalar}, ptr %right_k, i64 %j_shift
+  %second = sub i64 %j_count, {lanes}
+  br i1 %right_lies, label %tiles, label %pack_first
+pack_first:
+  call void @pack_{dtype}(ptr %j_from, i64 %right_column, i64 %right_row, i64 %j_count, i64 %depth, ptr %packed_panel, \
+i64 %step)
+  br i1 %two, label %pack_second, label %tiles
+pack_second:
+  %s_shift = mul i64 %right_column, {lanes}
+  %s_from = getelementptr {scalar}, ptr %j_from, i64 %s_shift
+  %s_to = getelementptr {scalar}, ptr %packed_panel, i64 {lanes}
+  call void @pack_{dtype}(ptr %s_from, i64 %right_column, i64 %right_row, i64 %second, i64 %depth, ptr %s_to, \
+i64 %step)
+  br label %tiles
+tiles:
+  %panel = select i1 %right_lies, ptr %j_from, ptr %packed_panel
+  %panel_k = select i1 %right_lies, i64 %right_row, i64 %step
+  %last_count = select i1 %two, i64 %second, i64 %j_count
+{_masked(number, "mask", "%last_count")}\
+  %vectors_less_1 = zext i1 %two to i64
+  br label %tile
+tile:
+  %i = phi i64 [0, %tiles], [%i_next, %tile_done]
+  %rows_left = sub i64 %packed_rows, %i
+{_height(number, "height", "%rows_left")}\
+  %strip_at = mul i64 %i, %depth
+  %packed_strip = getelementptr {scalar}, ptr %strips, i64 %strip_at
+  %row = add i64 %i0, %i
+  %own_shift = mul i64 %row, %left_row
+  %own_strip = getelementptr {scalar}, ptr %left_k, i64 %own_shift
+  %strip = select i1 %left_lies, ptr %own_strip, ptr %packed_strip
+  %strip_k = select i1 %left_lies, i64 %left_column, i64 %height
+  %row_shift = mul i64 %row, %result_row
+  %cell_at = add i64 %row_shift, %j
+  %cell = getelementptr {scalar}, ptr %result, i64 %cell_at
+  %height_4 = mul i64 %height, 4
+  %vectors_2 = mul i64 %vectors_less_1, 2
+  %shape_0 = add i64 %height_4, %vectors_2
+  %shape = add i64 %shape_0, %by_rows
+  switch i64 %shape, label %tile_done [
+{cases}  ]
+{tiles}\
+tile_done:
+  %i_next = add i64 %i, %height
+  %i_more = icmp slt i64 %i_next, %packed_rows
+  br i1 %i_more, label %tile, label %wide_done
+wide_done:
+  %j_next = add i64 %j, {width}
+  %j_more = icmp slt i64 %j_next, %columns
+  br i1 %j_more, label %wide, label %tall_done
+tall_done:
+  %i1 = add i64 %i0, {ROWS_PACKED}
+  %tall_more = icmp slt i64 %i1, %rows
+  br i1 %tall_more, label %tall, label %deep_done
+deep_done:
+  %k1 = add i64 %k0, %depth
+  %deep_more = icmp slt i64 %k1, %k
+  br i1 %deep_more, label %deep, label %end
+end:
+  ret void
+}}
+"""
