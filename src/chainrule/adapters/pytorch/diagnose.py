@@ -36,8 +36,8 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None, budget: fl
 
     ArgumentError: no batch, a batch that is no pair, a loss that cannot be called, or a model that cannot be copied.
     """
-    from chainrule.doctor.verdict import judge
     from chainrule.doctor.settings import settings_from
+    from chainrule.doctor.verdict import judge
 
     return judge(
         record_of(model, data, loss, optimizer, budget), settings_from(), f"{type(model).__name__} before training"

@@ -166,8 +166,8 @@ class Watch:
 
     def examine(self) -> Any:
         """The doctor's Report on the run so far."""
-        from chainrule.doctor.verdict import judge
         from chainrule.doctor.settings import settings_from
+        from chainrule.doctor.verdict import judge
 
         return judge(self.record(), settings_from(), title=type(self.observer.model).__name__)
 
