@@ -15,6 +15,7 @@ from typer.main import get_command
 from chainrule.cli import data
 from chainrule.cli.check import check
 from chainrule.cli.demo import demo
+from chainrule.cli.doctor import doctor
 from chainrule.cli.escape import escaped
 from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, USAGE, Failure, failure_of
 from chainrule.cli.info import info
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, show, check, info, demo):
+for command in (train, predict, show, check, doctor, info, demo):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -53,6 +54,7 @@ def chainrule(
       chainrule show runs/digits              its next update, line by line
       chainrule demo step                     backpropagation on a 2-2-1 network, in numbers
       chainrule check runs/digits             its gradients against finite differences
+      chainrule doctor train.py               what keeps a PyTorch script from learning
       chainrule data show digits              what is in a data set
       chainrule train houses.csv --target price --missing mean
 
