@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import numpy as np
-
 import chainrule as cr
 from benchmarks.workloads import Workload, epoch_data
 from chainrule import nn, optim
