@@ -45,7 +45,7 @@ def check_that_it_adds_up(trace, name, bound):
         assert abs(it.factors.agreement) <= 1 + 1e-12
     if it.gradient and abs(it.gradient) > 1e3 * bound * whole:
         shares = 100 * np.append(it.by_sample, it.penalty) / it.gradient
-        assert shares.sum() == pytest.approx(100, rel=1e-2 if bound > 1e-6 else 1e-8)
+        assert shares.sum() == pytest.approx(100, rel=bound * whole / abs(it.gradient))
     if it.paths:
         size = sum(abs(p.value) for p in it.paths) + whole
         # Sums over samples and units above cancel among themselves, behind a norm most of all.

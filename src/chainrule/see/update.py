@@ -77,16 +77,17 @@ def update_of(
     if getattr(optimizer, "weight_decay", 0):
         plain = dataclasses.replace(optimizer, weight_decay=0.0)
     # From the bare step on, one cause more each time, so that the differences add up to the whole.
+    before = moved(plain, gradient - penalised, fresh)
+    terms = {"this gradient": before}
     ladder = [
-        ("this gradient", moved(plain, gradient - penalised, fresh)),
-        ("penalty", moved(plain, gradient, fresh)),
-        ("clipping", moved(plain, clipped, fresh)),
-        ("decay", moved(optimizer, clipped, fresh)),
-        ("older batches", moved(optimizer, clipped, state)),
+        ("penalty", penalised != 0, plain, gradient, fresh),
+        ("clipping", clipped != gradient, plain, clipped, fresh),
+        ("decay", plain is not optimizer, optimizer, clipped, fresh),
+        ("older batches", any(fresh[slot] != a for slot, a in state.items()), optimizer, clipped, state),
     ]
-    terms, before = {}, 0.0
-    for cause, value in ladder:
-        if cause == "this gradient" or value != before:
+    for cause, acts, used, taken, given in ladder:
+        value = moved(used, taken, given) if acts else before
+        if value != before:
             terms[cause] = value - before
         before = value
     return Update(type(optimizer).__name__, float(rate), weight, weight + before, terms)
