@@ -99,9 +99,9 @@ def _named(base: str, trace: NetworkTrace) -> tuple[str, str, int]:
         raise ArgumentError(f"{base} is frozen, so no gradient of it is taken: thaw it with requires_grad_(True)")
     known = [*trace.gradients, *short, "x"]
     near = difflib.get_close_matches(base, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     shapes = ", ".join(f"{n} {list(g.shape)}" for n, g in trace.gradients.items())
-    raise ArgumentError(f"nothing is called {base!r}{hint}. There are {shapes}; and {', '.join([*short, 'x'])}")
+    raise ArgumentError(f"nothing is called {base!r}{hint} There are {shapes}; and {', '.join([*short, 'x'])}")
 
 
 def _index(text: str, inside: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
