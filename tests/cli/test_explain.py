@@ -56,7 +56,7 @@ def test_a_sample_and_a_checkpoint_can_be_chosen(command, run):
     [
         (("0.wieght[3, 1]",), "nothing is called '0.wieght'; did you mean '0.weight'? There are 0.weight [8, 2]"),
         (("0.weight[8, 0]",), "index 8 is out of range: 0.weight is [8, 2], so axis 0 goes from 0 to 7"),
-        (("0.weight[1]",), "0.weight has 2 axes, [8, 2], and the index 1"),
+        (("0.weight[1]",), "0.weight has 2 axes, [8, 2], and the index has 1: write it as 0.weight[0, 0]"),
         (("0.weight[a, b]",), "an index is whole numbers with commas"),
         (("--sample", "999"), "sample"),
         (("--step", "1"), "--step 1: the run has no checkpoint of it. There are 75"),
@@ -80,3 +80,12 @@ def test_no_line_is_wider_than_the_terminal(command, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for words in ((), ("0.weight[3, 1]",), ("x[1]", "--sample", "3")):
         assert max(map(len, command("explain", run, *words).out.splitlines())) <= 80
+
+
+def test_a_column_of_the_data_is_a_name_too(command, houses):
+    assert command("train", houses, "--target", "price", "--missing", "mean", "--layers", "4", "--epochs", "1",
+                   "--quiet").code == 0  # fmt: skip
+    loaded = cr.Run.load("runs/houses")
+    place = loaded.preprocess.features.index("size")
+    found = command("explain", "runs/houses", "size", "--json").json
+    assert found["name"] == f"x[{place}]" and found["gradient"] == loaded.explain(f"x[{place}]").gradient

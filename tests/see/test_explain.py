@@ -56,7 +56,8 @@ def check_that_it_adds_up(trace, name, bound):
                 assert abs(sum(p.value for p in path.above) - path.value) <= 1e4 * bound * size, (name, path.name)
     if it.chain is not None:
         assert it.chain.value == pytest.approx(np.prod([f.value for f in it.chain.factors]), rel=1e-12, abs=1e-300)
-        assert abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) <= bound * whole
+        size = abs(it.chain.value) + abs(it.chain.others) + whole
+        assert abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) <= bound * size
     return it
 
 

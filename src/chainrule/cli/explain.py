@@ -15,9 +15,9 @@ def explain(
     name: Annotated[
         str | None,
         typer.Argument(metavar="[NAME]", help="A weight or bias such as '0.weight[7, 2]' or 'W1[7, 2]'; an input "
-                       "'x[2]', a pre-activation 'z1[7]' or an activation 'a1[3]'; 'top(5)' or '0.top(5)' for the "
-                       "largest gradients of all or of a layer. Without it: the ten largest, and the first explained.",
-                       show_default=False),
+                       "'x[2]' or a column's name; a pre-activation 'z1[7]' or an activation 'a1[3]'; 'top(5)' or "
+                       "'0.top(5)' for the largest gradients of all or of a layer. Without it: the ten largest, and "
+                       "the first explained.", show_default=False),
     ] = None,
     sample: Annotated[
         int | None, typer.Option("--sample", "-s", help="Follow this row of the batch.", show_default=False)

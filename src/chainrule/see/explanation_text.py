@@ -123,7 +123,7 @@ def _branch(path: Path, depth: int, further: int = DEPTH - 1) -> list[str]:
 def _below(it: Explanation) -> list[str]:
     lines = []
     if it.update is not None:
-        lines.append(f"update: {it.update}")
+        lines.extend([f"update: {it.update.move}", f"        by {it.update.causes}"])
     found = it.finite_difference
     if found is not None:
         apart = abs(found - it.gradient) / max(abs(found), abs(it.gradient), np.finfo(np.float64).tiny)

@@ -111,7 +111,8 @@ def _index(text: str, inside: str, name: str, shape: tuple[int, ...]) -> tuple[i
         raise ArgumentError(f"{text!r}: an index is whole numbers with commas, as {name}[{', '.join('0' * len(shape))}]"
                             ) from None  # fmt: skip
     if len(index) != len(shape):
-        raise ArgumentError(f"{text!r}: {name} has {len(shape)} axes, {list(shape)}, and the index {len(index)}")
+        raise ArgumentError(f"{text!r}: {name} has {len(shape)} axes, {list(shape)}, and the index has "
+                            f"{len(index)}: write it as {name}[{', '.join('0' * len(shape))}]")  # fmt: skip
     for axis, (i, n) in enumerate(zip(index, shape, strict=True)):
         if not -n <= i < n:
             raise ArgumentError(f"{text!r}: index {i} is out of range: {name} is {list(shape)}, so axis {axis} goes "

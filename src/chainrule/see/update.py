@@ -32,10 +32,18 @@ class Update:
     def change(self) -> float:
         return sum(self.terms.values())
 
+    @property
+    def move(self) -> str:
+        """Who moved it from where to where, in words."""
+        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {self.before:.6g} -> {self.after:.6g}"
+
+    @property
+    def causes(self) -> str:
+        """The terms in words."""
+        return ", ".join(f"{name} {value:+.3g}" for name, value in self.terms.items())
+
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {value:+.3g}" for name, value in self.terms.items())
-        step = f"{self.before:.6g} -> {self.after:.6g}"
-        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {step}, by {parts}"
+        return f"{self.move}, by {self.causes}"
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "change": self.change}

@@ -184,18 +184,30 @@ def _settings(a: RunConfig, b: RunConfig) -> tuple[Setting, ...]:
     """The entries of two configurations that differ, under names such as optimizer.arguments.lr."""
     import msgspec
 
-    first, second = (dict(_leaves("", msgspec.to_builtins(config))) for config in (a, b))
+    first, second = (dict(_leaves("", _brief(msgspec.to_builtins(config)))) for config in (a, b))
     names = dict.fromkeys([*first, *second])
     return tuple(Setting(n, first.get(n), second.get(n)) for n in names if first.get(n) != second.get(n))
+
+
+def _brief(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with its network as one line instead of every layer's options."""
+    described = config.pop("architecture")
+    layers = described.get("layers") or [described.get("class", "")]
+    return {"network": " > ".join(_layer(layer) for layer in layers)} | config
+
+
+def _layer(described: Any) -> str:
+    if not isinstance(described, dict):
+        return str(described)
+    options = described.get("options", {}).items()
+    sizes = [str(v) for _, v in options if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    return f"{described.get('layer')}({', '.join(sizes)})" if sizes else str(described.get("layer"))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, entry in value.items():
             yield from _leaves(f"{name}.{key}" if name else str(key), entry)
-    elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        for place, entry in enumerate(value):
-            yield from _leaves(f"{name}.{place}", entry)
     else:
         yield name, value
 

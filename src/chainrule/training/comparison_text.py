@@ -19,7 +19,8 @@ def text_of(it: Comparison, width: int) -> str:
     """Names, settings, data, the losses, the checkpoints, the verdict; then the flows."""
     lines = [f"A  {it.names[0]}, {_updates(it.steps[0])}", f"B  {it.names[1]}, {_updates(it.steps[1])}", ""]
     for title, words in _found(it):
-        lines.extend(piece for line in words for piece in folded(f"{title:<10} {line}", width, 11))
+        for place, line in enumerate(words):
+            lines.extend(folded(f"{title if place == 0 else '':<10} {line}", width, 13))
     lines.extend(["", *_flows(it, width)])
     return "\n".join(line.rstrip() for line in lines)
 
