@@ -22,6 +22,7 @@ NAMES = [
     "cross_entropy",
     "data",
     "derivation",
+    "diagnose",
     "elementwise",
     "explain",
     "fit",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from chainrule import nn as nn
     from chainrule import ops as ops
     from chainrule import optim as optim
+    from chainrule.adapters import diagnose as diagnose
+    from chainrule.adapters import watch as watch
     from chainrule.autodiff import check_gradients as check_gradients
     from chainrule.autodiff import grad as grad
     from chainrule.autodiff import hessian as hessian
@@ -60,6 +62,7 @@ _HOMES = {
     "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
+    "chainrule.adapters": "diagnose watch",
     "chainrule.graph": "Tensor constant no_grad tensor",
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
@@ -68,7 +71,21 @@ _HOMES = {
     "chainrule.training": "Callback EarlyStopping Run compare fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = ("autodiff", "compiler", "data", "errors", "graph", "nn", "ops", "optim", "record", "see", "training")
+_MODULES = (
+    "adapters",
+    "autodiff",
+    "compiler",
+    "data",
+    "doctor",
+    "errors",
+    "graph",
+    "nn",
+    "ops",
+    "optim",
+    "record",
+    "see",
+    "training",
+)
 
 __all__ = [
     *_HOME,

@@ -192,6 +192,7 @@ class _Trainer:
         self.slices = [] if source.data is None else _slices(len(source.data.x), plan)
         data = source.data
         self.run = Run(net, None, data and data.preprocess, notes=list(data.notes if data else ()))  # type: ignore[arg-type]
+        self.run.data, self.run.loss = data, loss[1]
         self.step = TrainingStep(self._forward, net.train(), optimizer, options, self.backend, plan.seed)
         self.evaluation = Evaluation(net, self.loss, self.backend)
         self.pending: list[Step] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.data import Preprocess
+from chainrule.data import Dataset, Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
 from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
@@ -52,6 +52,10 @@ class Run:
     """The run directory, if there is one."""
     notes: list[str] = field(default_factory=list)
     """What was decided or changed on the way, a sentence each."""
+    data: Dataset | None = field(default=None, repr=False)
+    """The rows it was trained on, while they are in memory: a look at them is part of an examination."""
+    loss: Any = field(default=None, repr=False)
+    """The loss as a function of (prediction, target), while it is in memory."""
     kept: Kept | None = field(default=None, repr=False)
     """Rows of the first batches and the optimizer's state, for ``explain`` and ``flow``."""
 
@@ -87,8 +91,8 @@ class Run:
         """Why one number has the derivative that it has, in the update after ``step``; see ``chainrule.explain``.
 
         The step is made anew from the rows that training kept (``keep_rows``), as training would have made it: in
-        training mode, with penalties and clipping. name: also a column of the data, as "mean radius". step: updates made;
-        None for where the run is, or a checkpointed one. sample: a row of the kept batch.
+        training mode, with penalties and clipping. name: also a column of the data, as "mean radius". step: updates
+        made; None for where the run is, or a checkpointed one. sample: a row of the kept batch.
         """
         kept = kept_at(self.kept, self.path, self.step, step)
         trace = traced(self.net, self.config, kept)
@@ -126,6 +130,12 @@ class Run:
             "loss": found.get("loss"),
             "validation": validation or None,
         }
+
+    def examine(self, data: Any = None, **options: Any) -> Any:
+        """Where training stands and what keeps it from learning: see `chainrule.doctor.examine`."""
+        from chainrule.doctor import examine  # above this layer: loaded when somebody asks
+
+        return examine(self, data, **options)
 
     def methods(self) -> str:
         """A paragraph for a paper: what was trained on what, how, with which versions and result."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError
+from chainrule.graph import Graph
 from chainrule.nn import Module, Parameter
 from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
@@ -79,6 +80,7 @@ class TrainingState:
         self.counter = np.zeros((), np.int64)
         self._made = self.counter.data
         self.tensors = tensors_of(net)
+        self._graphs: dict[Hashable, Graph] = {}
 
     @property
     def step(self) -> int:
@@ -88,6 +90,12 @@ class TrainingState:
     @step.setter
     def step(self, made: int) -> None:
         self.counter[...] = made
+
+    def made(self, name: Hashable, make: Callable[[], Graph]) -> Graph:
+        """A graph over this state alone, made once: every shape of batch shares it."""
+        if name not in self._graphs:
+            self._graphs[name] = make()
+        return self._graphs[name]
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""

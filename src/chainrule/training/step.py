@@ -177,10 +177,11 @@ def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, up
         copied = tuple(map(placeholder, writes))
         return (*begin, Part(Graph(copied, copied), tuple(staged), tuple(targets))) if targets else begin
     slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
-    gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
+    gate = Part(state.made("gate", lambda: build_gate(state)), ("loss", "gradient", *scalars), ("norm", "finite"))
     taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
     given = ("parameters", *slots, "updates", *targets)
-    return (*begin, gate, Stop("finite"), Part(build_update(state, options, writes), taken, given))
+    update = state.made(("update", options, writes), lambda: build_update(state, options, writes))
+    return (*begin, gate, Stop("finite"), Part(update, taken, given))
 
 
 def captured_names(traced: Traced) -> dict[int, str]:

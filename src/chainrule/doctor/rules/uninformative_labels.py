@@ -1,0 +1,70 @@
+"""CR113: labels that inputs tell nothing about: shuffled against them, or noise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from chainrule.doctor.case import Case
+from chainrule.doctor.examples import HEALTHY, STUCK, TRIALS, example
+from chainrule.doctor.rule import Remedy, Rule, Sign
+
+
+@dataclass(frozen=True)
+class UninformativeLabels(Rule):
+    code = "CR113"
+    name = "uninformative-labels"
+    severity = "error"
+    factor = "none"
+    why = (
+        "Rows that look alike ask for different outputs, so their errors cancel in every weight's sum, and only single "
+        "rows can be learned by heart. No gradient is at fault."
+    )
+    remedy = (
+        Remedy("check-labels", "Check that inputs and labels were shuffled and joined together: row i must be row i."),
+    )
+    source = "Zhang, Bengio, Hardt, Recht & Vinyals 2017; Karpathy 2019: A Recipe for Training Neural Networks"
+    explains = (
+        "stalled-loss",
+        "cancelling-samples",
+        "overfitting",
+        "learning-rate-too-low",
+        "too-few-steps",
+        "oscillating-loss",
+        "overfit-fails",
+        "nothing-to-learn",
+    )
+    content = 0.2
+    unfinished = True
+    healthy = (HEALTHY, example(trials=replace(TRIALS, trained_loss=2.0)))
+    sick = (example(trials=replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3), loss=STUCK),)
+
+    least: float = 0.02
+    """Share of the constant prediction's loss by which true labels must beat shuffled ones in a short trial."""
+
+    def examine(self, case: Case) -> Iterator[Sign]:
+        trials, data = case.facts.trials, case.facts.data
+        if (
+            trials is None
+            or trials.trained_loss is None
+            or trials.shuffled_loss is None
+            or data is None
+            or case.standing.blocked
+        ):
+            return
+        known = data.target.baseline if data.target is not None else None
+        base = known or trials.expected_loss or trials.initial_loss
+        learns = (
+            trials.overfit_after is not None
+            and trials.overfit_before
+            and trials.overfit_after < 0.5 * trials.overfit_before
+        )
+        best = min([p.loss for p in trials.sweep] + [trials.trained_loss])
+        if not base or not learns or best < 0.9 * base:
+            return
+        better = max(trials.shuffled_loss - trials.trained_loss, base - best) / base
+        yield Sign(
+            self.least / max(better, self.least / 100),
+            f"after {trials.trial_steps} steps true labels give "
+            f"{trials.trained_loss:.3g}, shuffled ones {trials.shuffled_loss:.3g}, though a batch can be learned "
+            f"by heart ({trials.overfit_after:.2g})",
+            "labels",
+        )

@@ -1,0 +1,90 @@
+"""Every rule against its own examples, and what all rules owe their readers. One test over the table of rules."""
+
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from chainrule.doctor.case import Case
+from chainrule.doctor.rule import Rule
+from chainrule.doctor.rules import all_rules
+from chainrule.doctor.standing import standing_of
+from chainrule.doctor.verdict import judge
+from chainrule.record import RunRecord
+
+RULES = all_rules()
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "findings"
+
+
+def speaks(rule: Rule, record: RunRecord) -> bool:
+    case = Case(record, standing_of(record))
+    return not (rule.unfinished and case.standing.finished) and any(s.ratio >= 1 for s in rule.examine(case))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.code)
+def test_a_rule_is_silent_on_its_healthy_examples_and_speaks_on_its_sick_ones(rule):
+    assert rule.healthy and rule.sick
+    assert not any(speaks(rule(), record) for record in rule.healthy)
+    assert all(speaks(rule(), record) for record in rule.sick)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.code)
+def test_a_report_on_a_sick_example_names_the_rule_with_its_evidence(rule):
+    report = judge(rule.sick[0])
+    found = [f for cause in report.findings for f in (cause, *cause.symptoms) if f.code == rule.code]
+    assert len(found) == 1
+    assert found[0].evidence and found[0].remedy and found[0].ratio >= 1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.code)
+def test_a_rule_changes_its_verdict_with_its_limits(rule):
+    """A limit that can be moved so far that the sick example passes is one that is read."""
+    limits = rule.limits()
+    assert limits
+    for sign in (1e12, -1e12, 1e-12):
+        if not speaks(rule(**dict.fromkeys(limits, sign)), rule.sick[0]):
+            return
+    pytest.fail(f"no limit of {rule.code} matters")
+
+
+def test_codes_and_names_are_unique_and_well_formed():
+    assert len({r.code for r in RULES}) == len({r.name for r in RULES}) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"CR[1-6]\d\d", rule.code), rule
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", rule.name), rule
+
+
+def test_what_a_rule_explains_exists_and_no_rule_explains_itself():
+    names = {r.name for r in RULES}
+    for rule in RULES:
+        assert set(rule.explains) <= names - {rule.name}, rule.name
+
+
+def test_every_limit_is_a_number_with_a_remark():
+    for rule in RULES:
+        assert all(isinstance(f.default, float) for f in fields(rule)), rule.name
+
+
+def test_every_rule_has_its_page():
+    assert {p.stem for p in PAGES.glob("CR*.md")} == {r.code for r in RULES}
+
+
+def test_no_rule_flags_the_healthy_example():
+    from chainrule.doctor.examples import CONVERGED, HEALTHY
+
+    for record in (HEALTHY, CONVERGED):
+        report = judge(record)
+        assert report.ok, str(report)
+
+
+def test_rules_say_nothing_of_an_empty_record():
+    report = judge(RunRecord())
+    assert report.ok and report.standing.name == "not started"
+    assert not report.findings
+
+
+def test_a_network_without_layers_is_judged_by_its_curve():
+    sick = judge(RULES[0].sick[0]).record
+    bare = replace(sick, facts=replace(sick.facts, layers=(), head=None, data=None, trials=None), measurements={})
+    assert judge(bare).standing.name == "plateau"
