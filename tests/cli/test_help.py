@@ -18,6 +18,7 @@ COMMANDS = [
     ("explain",),
     ("show",),
     ("compare",),
+    ("doctor",),
     ("demo",),
     ("data",),
     ("data", "list"),
