@@ -105,7 +105,7 @@ def _paths(it: Explanation) -> list[str]:
     if not it.paths or (len(it.paths) == 1 and not it.paths[0].above):
         return []
     of = "" if it.chosen is None else f" of sample {it.chosen}"
-    lines = [f"by path{of} (unit by unit up to the loss; they add up to what they hang on)"]
+    lines = [f"by path{of} (unit by unit up to the loss; the parts add up)"]
     for path in it.paths:
         lines.extend(_branch(path, 1))
     return lines
