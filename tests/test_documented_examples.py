@@ -8,6 +8,7 @@ import pytest
 import chainrule.ops  # noqa: F401 - declares the operations, so that they are there before the first page
 from chainrule.graph import OPERATIONS, PRIMITIVES
 from page import PageError, blocks, run_command, run_page
+from peers import peer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,6 +28,8 @@ def nothing_left_behind():
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_example_of_the_page_runs_as_pasted(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if "import torch" in path.read_text(encoding="utf-8"):
+        peer("torch")
     run_page(path)
 
 

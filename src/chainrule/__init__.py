@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from chainrule import nn as nn
     from chainrule import ops as ops
     from chainrule import optim as optim
+    from chainrule.adapters import diagnose as diagnose
+    from chainrule.adapters import watch as watch
     from chainrule.autodiff import check_gradients as check_gradients
     from chainrule.autodiff import grad as grad
     from chainrule.autodiff import hessian as hessian
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from chainrule.backends.native.runtime import set_threads as set_threads
     from chainrule.backends.native.runtime import threads as threads
     from chainrule.compiler import compile as compile
-    from chainrule.doctor import diagnose as diagnose
     from chainrule.graph import Tensor as Tensor
     from chainrule.graph import constant as constant
     from chainrule.graph import no_grad as no_grad
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from chainrule.training import Callback as Callback
     from chainrule.training import EarlyStopping as EarlyStopping
     from chainrule.training import Run as Run
+    from chainrule.training.compare import compare as compare
     from chainrule.training.fit import fit as fit
     from chainrule.training.step import step as step
 
@@ -60,16 +62,17 @@ _HOMES = {
     "chainrule.backends.native.runtime": "set_threads threads",
     "chainrule.autodiff": "check_gradients grad hessian hvp jacobian jvp value_and_grad vjp",
     "chainrule.compiler": "compile",
-    "chainrule.doctor": "diagnose",
+    "chainrule.adapters": "diagnose watch",
     "chainrule.graph": "Tensor constant no_grad tensor",
     "chainrule.ops": "binary_cross_entropy binary_cross_entropy_with_logits checkpoint cross_entropy elementwise huber "
     "mae manual_seed mse primitive scan stop_gradient where",
     "chainrule.see": "Explanation Flow activations explain flow gradients",
     "chainrule.see.derivation": "derivation",
-    "chainrule.training": "Callback EarlyStopping Run fit step",
+    "chainrule.training": "Callback EarlyStopping Run compare fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _MODULES = (
+    "adapters",
     "autodiff",
     "compiler",
     "data",

@@ -125,7 +125,10 @@ def trained(path=None, **options) -> cr.Run:
 
 
 def test_a_loaded_run_is_judged_by_its_curve_and_by_rows_that_are_given(tmp_path):
-    trained(tmp_path / "run")
+    trained(tmp_path / "kept")
+    kept = cr.Run.load(tmp_path / "kept").examine()
+    assert kept.record.measurements and kept.record.facts.trials is None
+    trained(tmp_path / "run", keep_rows=0)
     run = cr.Run.load(tmp_path / "run")
     bare = run.examine()
     assert bare.record.steps == 80 and not bare.record.measurements

@@ -86,7 +86,7 @@ def _native(parts: Parts) -> Linked:
         if isinstance(part, Stop):
             programs.append(part.name)
             continue
-        program = lower(rewrite(part.graph))
+        program = _program(part.graph)
         if _overwrites_too_soon(program, part):
             staged = tuple(f"staged {n}" for n in part.outputs)
             specs |= {s: specs[n] for s, n in zip(staged, part.outputs, strict=True)}
@@ -96,6 +96,15 @@ def _native(parts: Parts) -> Linked:
         else:
             programs.append(Named(program, part.inputs, part.outputs))
     return Compiled(NativeLinked(programs), specs)
+
+
+def _program(graph: Graph) -> Program:
+    """The graph's program, which it keeps: the variants of a step share their gate and update."""
+    held = graph.__dict__
+    if "program" not in held:
+        held["program"] = lower(rewrite(graph))
+    found: Program = held["program"]
+    return found
 
 
 def _overwrites_too_soon(program: Program, part: Part) -> bool:

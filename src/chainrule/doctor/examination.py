@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.standing import standing_of
-from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled, training_facts
+from chainrule.doctor.trial.facts import head_facts, layer_facts, training_facts
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Task, Trials, curvatures, gains, practitioners_checks, standing_facts
 from chainrule.doctor.verdict import judge
@@ -20,6 +20,7 @@ from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description
 from chainrule.record import Facts, RunRecord, measurements_of, read_record, series
 from chainrule.record.facts import NotFinite, StandingFacts
+from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named, targets_for
 from chainrule.training.step import checked_options
 
@@ -39,8 +40,8 @@ WELL = 0.9
 def examine(run: Run, data: Any = None, settings: Settings | None = None, budget: float = 3.0) -> Report:
     """The report on a run.
 
-    data:   (x, y) as the network and the loss take them, for a run that was loaded: its directory holds no rows.
-            Without rows only what was recorded is judged.
+    data:   (x, y) as the network and the loss take them, for a run that was loaded: its directory holds the rows of a
+            few batches at most, which are enough for a look and too few for trials.
     budget: seconds for short trials on copies of the network; 0 for none. A run that did well needs none.
 
     Raises CheckpointError for a record that is damaged, foreign or of a newer chainrule.
@@ -58,6 +59,9 @@ def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
     facts = replace(record.facts, training=training_facts(run.config), not_finite=bad)
     record = replace(record, facts=facts)
     rows = _rows(run, data)
+    if rows is None and run.kept is not None and run.kept.batches:
+        # A few batches are enough for a look; a trial on them would only learn them by heart.
+        rows, budget = _joined(run.kept.batches), 0.0
     if rows is None or (run.loss is None and run.config.loss.name not in LOSSES):
         return record
     return _looked(run, record, rows, budget)
@@ -109,6 +113,11 @@ def _rows(run: Run, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
     return x, targets_for(name, y)
 
 
+def _joined(batches: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a few batches as one."""
+    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+
+
 def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], budget: float) -> RunRecord:
     """Add what a look at the first and the latest weights shows, where training stands, and trials if it did badly."""
     x, y = rows
@@ -128,6 +137,7 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     drawn = _began_so(run, begin.trace.loss)
     loss = observer.loss or config.loss.name
     data = data_facts(x, y, loss, int(config.validation.get("rows", 0)))
+    data = replace(data, rows=max(config.rows or 0, data.rows))
     facts = replace(
         record.facts,
         layers=layer_facts(run.net, observer, look, observer.named(first) if drawn else {}),

@@ -44,6 +44,8 @@ def check(program: Program, stage: str) -> Program:
 
 
 def _check_part(statement: Nest | Gemm | Gate, program: Program) -> None:
+    if statement.__dict__.get("checked") is program.buffers:  # a stage before found it so, and it has not changed
+        return
     _check_buffers(statement, program)
     if isinstance(statement, Nest):
         _check_nest(statement, program)
@@ -51,6 +53,7 @@ def _check_part(statement: Nest | Gemm | Gate, program: Program) -> None:
         _check_gemm(statement, program)
     elif program.buffers[statement.buffer].dtype != BOOL:
         raise GraphError(f"a gate reads {program.buffers[statement.buffer].dtype}, not bool")
+    statement.__dict__["checked"] = program.buffers
 
 
 def _check_rows(statement: Rows, program: Program) -> None:
@@ -95,8 +98,9 @@ def _check_nest(nest: Nest, program: Program) -> None:
         for name, stride in access.at.strides:
             reach = stride * (extents[name] - 1)
             low, high = low + min(reach, 0), high + max(reach, 0)
-        guarded = not access.writes and _guarded(nest, access.buffer, access.at)
-        if not guarded and not 0 <= low <= high < program.buffers[access.buffer].size:
+        if 0 <= low <= high < program.buffers[access.buffer].size:
+            continue
+        if access.writes or not _guarded(nest, access.buffer, access.at):
             raise GraphError(f"positions {low} to {high} of buffer {access.buffer}, which has "
                              f"{program.buffers[access.buffer].size} elements")  # fmt: skip
 

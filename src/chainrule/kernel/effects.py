@@ -21,7 +21,15 @@ class Access:
 
 
 def accesses(nest: Nest) -> list[Access]:
-    """Every load and store of a nest."""
+    """Every load and store of a nest, which keeps the list: every stage asks for it."""
+    held = nest.__dict__
+    if "accesses" not in held:
+        held["accesses"] = _accesses(nest)
+    found: list[Access] = held["accesses"]
+    return found
+
+
+def _accesses(nest: Nest) -> list[Access]:
     found = []
     for loop in nest.loops:
         lanes = ((loop.variable, loop.extent),)

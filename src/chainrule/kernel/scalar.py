@@ -30,6 +30,18 @@ class Scalar:
 
     dtype: np.dtype
 
+    def __init_subclass__(cls) -> None:
+        """Expressions share their parts, and are keys everywhere: each works out its hash once."""
+        super().__init_subclass__()
+        cls.__hash__ = _kept_hash  # type: ignore[assignment]
+
+
+def _kept_hash(expression: Scalar) -> int:
+    held = expression.__dict__
+    if "hash" not in held:
+        held["hash"] = hash((type(expression), *(v for k, v in held.items() if k != "hash")))
+    return held["hash"]
+
 
 @dataclass(frozen=True)
 class Const(Scalar):

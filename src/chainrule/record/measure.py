@@ -44,7 +44,8 @@ def _sizes(layer: LayerTrace, rows: int) -> Iterator[tuple[Quantity, float]]:
     activation, error = rms(layer.a), rms(layer.delta)
     yield Quantity.ACTIVATION, activation
     yield Quantity.ERROR, error
-    yield Quantity.WEIGHT, rms(layer.weight)
+    if layer.weight is not None:
+        yield Quantity.WEIGHT, rms(layer.weight)
     if activation:
         yield Quantity.FORWARD_GAIN, rms(layer.z) / activation
     size = sum(x.size for x in (layer.a, layer.z, layer.delta))
@@ -52,7 +53,7 @@ def _sizes(layer: LayerTrace, rows: int) -> Iterator[tuple[Quantity, float]]:
     yield Quantity.NOT_FINITE, bad / max(size, 1)
     if not bad and layer.z.shape[0] > 1:
         yield Quantity.SPREAD, rms(layer.z.astype(np.float64).std(axis=0))
-    if bad or layer.a.ndim < 2 or layer.delta.ndim != layer.a.ndim or layer.weight.ndim != 2:
+    if bad or layer.a.ndim < 2 or layer.delta.ndim != layer.a.ndim or layer.weight is None or layer.weight.ndim != 2:
         return
     a, delta = (x.astype(np.float64).reshape(rows, -1, x.shape[-1]) for x in (layer.a, layer.delta))
     yield Quantity.USES, a.shape[1]
@@ -76,6 +77,8 @@ def _units(layer: LayerTrace) -> Iterator[tuple[Quantity, float]]:
         if layer.activation in STEEPEST:
             little = LEFT_WHEN_SATURATED * STEEPEST[layer.activation]
             yield Quantity.SATURATED, float(np.mean(np.abs(slope) < little))
+    if layer.weight is None:
+        return
     weight = layer.weight.reshape(len(layer.weight), -1) if layer.weight.ndim else layer.weight
     if weight.ndim == 2 and len(weight) > 1:
         if layer.bias is not None and layer.bias.shape == (len(weight),):
@@ -93,9 +96,9 @@ def _gains(layer: LayerTrace, above: LayerTrace | None) -> Iterator[tuple[Quanti
     upper, lower = rms(above.delta), rms(layer.delta)
     if not upper or not np.isfinite(upper):
         return
-    dense = above.weight.ndim == 2 and above.delta.shape[-1] == above.weight.shape[0]
-    if dense and layer.z.shape == (*above.delta.shape[:-1], above.weight.shape[1]):
-        between = rms(above.delta @ above.weight)
+    weight = above.weight if above.weight is not None and above.weight.ndim == 2 else np.zeros((0, 0))
+    if above.delta.shape[-1] == len(weight) and layer.z.shape == (*above.delta.shape[:-1], weight.shape[1]):
+        between = rms(above.delta @ weight)
     elif layer.local_derivative is not None and rms(layer.local_derivative):
         between = lower / rms(layer.local_derivative)
     else:

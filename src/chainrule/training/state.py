@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError
+from chainrule.graph import Graph
 from chainrule.nn import Module, Parameter
 from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
 from chainrule.optim.layout import places
 
-_held_anywhere: set[int] = set()
-"""The tensors that are being trained, by id: networks may share some of them."""
+_held: list[frozenset[int]] = []
+"""For each training that is going on the ids of its tensors: networks may share some of them."""
 _guard = threading.Lock()
 
 
@@ -27,16 +28,17 @@ def tensors_of(net: Module) -> frozenset[int]:
 def hold(tensors: frozenset[int]) -> None:
     """Take these tensors for one trainer; BusyError if another one has any of them."""
     with _guard:
-        if not tensors.isdisjoint(_held_anywhere):
-            raise BusyError("this network is already training, in another thread or around this call: wait until that "
-                            "has ended, or train a copy")  # fmt: skip
-        _held_anywhere.update(tensors)
+        for others in _held:
+            if not tensors.isdisjoint(others):
+                raise BusyError("this network is already training, in another thread or around this call: wait until "
+                                "that has ended, or train a copy")  # fmt: skip
+        _held.append(tensors)
 
 
 def release(tensors: frozenset[int]) -> None:
     """Give back what ``hold`` took."""
     with _guard:
-        _held_anywhere.difference_update(tensors)
+        _held.remove(tensors)
 
 
 @contextmanager
@@ -79,6 +81,7 @@ class TrainingState:
         self.counter = np.zeros((), np.int64)
         self._made = self.counter.data
         self.tensors = tensors_of(net)
+        self._graphs: dict[Hashable, Graph] = {}
 
     @property
     def step(self) -> int:
@@ -88,6 +91,12 @@ class TrainingState:
     @step.setter
     def step(self, made: int) -> None:
         self.counter[...] = made
+
+    def made(self, name: Hashable, make: Callable[[], Graph]) -> Graph:
+        """A graph over this state alone, made once: every shape of batch shares it."""
+        if name not in self._graphs:
+            self._graphs[name] = make()
+        return self._graphs[name]
 
     def views(self, flat: np.ndarray) -> list[np.ndarray]:
         """The part of a flat array that belongs to each parameter, in its shape."""

@@ -197,10 +197,11 @@ def parts_of_step(
         copied = tuple(map(placeholder, writes))
         return (*begin, Part(Graph(copied, copied), tuple(staged), tuple(targets))) if targets else begin
     slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
-    gate = Part(build_gate(state), ("loss", "gradient", *scalars), ("norm", "finite"))
+    gate = Part(state.made("gate", lambda: build_gate(state)), ("loss", "gradient", *scalars), ("norm", "finite"))
     taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
     given = ("parameters", *slots, "updates", *targets)
-    update = Part(build_update(state, options, writes), taken, given)
+    made = state.made(("update", options, writes), lambda: build_update(state, options, writes))
+    update = Part(made, taken, given)
     measured = (update,) if probes is None else measured_update(update, state, writes, probes)
     return (*begin, gate, Stop("finite"), *measured)
 

@@ -34,6 +34,8 @@ MOST_BYTES = 64 << 20
 MOST_BYTES_OF_A_FILE = 16 << 20
 
 SUFFIX = ".code"
+TRIM_EVERY = 86_400.0
+"""s between two looks at how much is kept."""
 LITTER_AFTER = 3600.0
 """s after which a temporary file is what a killed process left behind."""
 
@@ -120,7 +122,7 @@ def _checked(directory: Path | None) -> Path | None:
             stacklevel=2,
         )
         return None
-    _trim(directory)
+    _trim_now_and_then(directory)
     return directory
 
 
@@ -167,6 +169,20 @@ class _Entry:
     path: Path
     size: int
     age: float
+
+
+def _trim_now_and_then(directory: Path) -> None:
+    """Trim unless that was done lately: looking at thousands of files would cost more than all that is read here."""
+    stamp = directory / "trimmed"
+    try:
+        if 0 <= time.time() - stamp.stat().st_mtime < TRIM_EVERY:
+            return
+    except FileNotFoundError:
+        pass
+    with contextlib.suppress(OSError):
+        os.close(os.open(stamp, _safe(os.O_WRONLY | os.O_CREAT), 0o600))
+        os.utime(stamp)
+    _trim(directory)
 
 
 def _trim(directory: Path) -> None:

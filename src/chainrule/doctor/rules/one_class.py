@@ -24,10 +24,12 @@ class OneClass(Rule):
 
     most: float = 1.0
     """Share of the rows."""
+    least: float = 1000.0
+    """Rows, or all of them, that must have been looked at."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         data = case.facts.data
-        if data is None or data.target is None or data.rows < 2:
+        if data is None or data.target is None or data.looked_at < min(data.rows, self.least):
             return
         same = data.target.std == 0 and data.target.low == data.target.high
         yield Sign(self.most if same else 0.0, f"all {data.rows:,} targets are {data.target.low:g}", "targets")

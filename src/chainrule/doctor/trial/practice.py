@@ -185,7 +185,7 @@ def fault_of(measured: Any, loss: float) -> str | None:
 def standing_facts(look: Look, step: int) -> StandingFacts:
     """The gradient of the weights against its sampling noise, over the rows of a look."""
     table = {(m.layer, str(m.quantity)): m.value for m in measurements_of(look.trace)}
-    sizes = {layer.name: layer.weight.size for layer in look.trace.layers}
+    sizes = {layer.name: layer.weight.size for layer in look.trace.layers if layer.weight is not None}
     norm = math.sqrt(sum(n * table.get((k, Quantity.GRADIENT), 0.0) ** 2 for k, n in sizes.items()))
     noise = math.sqrt(sum(n * table.get((k, Quantity.NOISE), 0.0) ** 2 for k, n in sizes.items()))
     return StandingFacts(

@@ -1,0 +1,408 @@
+"""Observer: hooks on a live model, its optimizers and the backward pass, which gather a record."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chainrule.adapters.pytorch import graph
+from chainrule.adapters.pytorch.batches import Batch, Batches, copied, first_tensor
+from chainrule.adapters.pytorch.layers import Layer, follows_mode, hidden_reason, layers_of
+from chainrule.adapters.pytorch.loop import Loop
+from chainrule.adapters.pytorch.measured import measured_of
+from chainrule.adapters.pytorch.patches import classes_with, wrapped
+from chainrule.adapters.pytorch.sizes import bad_share, rms
+from chainrule.adapters.pytorch.trace import Kept
+from chainrule.adapters.pytorch.uses import Pass, Use, rows_of, tap
+from chainrule.record import Measurement
+
+FIRST = 10
+"""Steps at the beginning of which every one is measured."""
+
+GROWTH = 1.25
+LONGEST = 100
+"""After those, the step that is measured next is a quarter later, but at most a hundred steps: 1 % in a long run."""
+
+MOST_KEPT = 2**25
+"""Numbers of a model whose first weights are kept for trials: 128 MB."""
+
+
+@dataclass(eq=False)
+class Observer:
+    """What was seen of one model. Hooks hang between `attach` and `detach`; the rest is data."""
+
+    model: Any
+    optimizers: list[Any]
+    criterion: Any = None
+    every: int | None = None
+    on_step: Callable[[Observer], None] | None = None
+    layers: tuple[Layer, ...] = ()
+    hidden: str | None = None
+    now: Pass = field(default_factory=Pass)
+    loop: Loop = field(default_factory=Loop)
+    batches: Batches = field(default_factory=Batches)
+    losses: list[Any] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+    following: dict[str, str] = field(default_factory=dict)
+    """The activation function after each layer."""
+    seen: graph.Seen | None = None
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    """Of prediction and target, where they were broadcast."""
+    output: Any = None
+    """Shape of what the model gives, if it is one tensor."""
+    last: Kept | None = None
+    """The latest step that was measured in full."""
+    first_weights: dict[str, float] = field(default_factory=dict)
+    """Standard deviation of each weight when watching began."""
+    first: dict[str, Any] | None = None
+    """Weights and buffers when watching began; None for a model above MOST_KEPT numbers."""
+    reached: set[int] = field(default_factory=set)
+    """Parameters (by id) that a gradient came to."""
+    measured_backwards: int = 0
+    not_finite: tuple[int, str, str] | None = None
+    """(step, layer, what) of the first value that was NaN or infinite."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """What could not be seen because the watcher itself failed, with the error."""
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _entered: bool = False
+    _next: int = 0
+    _scaler: Any = None
+    _pending: list[Batch] = field(default_factory=list)
+    _modes: list[Any] = field(default_factory=list)
+    _eval: bool = False
+    _step_losses: list[tuple[Any, bool]] = field(default_factory=list)
+    _criterion_pair: tuple[Any, Any] | None = None
+    _gradient_sizes: dict[str, float] = field(default_factory=dict)
+    _gradients: dict[str, Any] = field(default_factory=dict)
+    _buffers: dict[str, Any] = field(default_factory=dict)
+    """As they were when the step's forward pass began."""
+    _random: Any = None
+    _parents: dict[Use, dict[Use, tuple[str, ...]]] = field(default_factory=dict)
+    _before: dict[str, Any] = field(default_factory=dict)
+    _inside: Any = None
+    """The optimizer whose step runs."""
+
+    @property
+    def steps(self) -> int:
+        """Updates made in the block."""
+        return self.loop.steps
+
+    def loss_values(self) -> np.ndarray:
+        """The loss of each update, NaN where none was seen. float64 [steps]"""
+        return np.array([float(value) for value in self.losses], np.float64)
+
+    # ---- attaching --------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Hang the hooks."""
+        import torch
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        self.layers, self.hidden = layers_of(self.model), hidden_reason(self.model)
+        self._modes = [m for m in self.model.modules() if follows_mode(m)]
+        state = self.model.state_dict()
+        if sum(v.numel() for v in state.values() if hasattr(v, "numel")) <= MOST_KEPT:
+            self.first = copied(state)
+        self.first_weights = {y.name: _std(y.weight) for y in self.layers}
+        for optimizer in self.optimizers:
+            self.loop.hold(optimizer)
+        if self.hidden is None:
+            for layer in self.layers:
+                self._hook(tap(layer, self.now, lambda: self._entered))
+            self._hook(self.model.register_forward_pre_hook(self.entering, with_kwargs=True))
+            self._hook(self.model.register_forward_hook(self._leaving, always_call=True))
+        if self.criterion is not None and isinstance(self.criterion, torch.nn.Module):
+            self._hook(self.criterion.register_forward_hook(self.judged))
+        self._hook(register_optimizer_step_pre_hook(self._before_step))
+        self._hook(register_optimizer_step_post_hook(self._after_step))
+        self._stack.enter_context(wrapped(torch.autograd, "backward", self._backward))
+        self._stack.enter_context(wrapped(torch.utils.data.DataLoader, "__iter__", self._loading))
+        for name, replacement in (("step", self._scaled_step), ("scale", self._scaling)):
+            self._stack.enter_context(wrapped(torch.amp.GradScaler, name, replacement))
+        for kind in classes_with(torch.optim.lr_scheduler.LRScheduler, "step"):
+            self._stack.enter_context(wrapped(kind, "step", self._scheduled))
+        self.now.on = self._wanted()
+
+    def detach(self) -> None:
+        """Take the hooks away; what was seen stays."""
+        self._stack.close()
+        self.now.on = False
+        self.now.forget()
+
+    def _hook(self, handle: Any) -> None:
+        self._stack.callback(handle.remove)
+
+    @contextlib.contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        """A fault of the watcher must not end somebody's training: it is noted, and the verdict names it."""
+        try:
+            yield
+        except Exception as error:
+            self.faults.setdefault(what, f"{type(error).__name__}: {error}")
+
+    # ---- forward ----------------------------------------------------------------------------------------------------
+
+    def entering(self, module: Any, args: tuple, kwargs: dict) -> None:
+        """The model is called."""
+        import torch
+
+        self._entered = torch.is_grad_enabled()
+        if not self._entered:
+            return
+        x = first_tensor((*args, *kwargs.values()))
+        self.now.call = object()
+        self.now.rows = int(x.shape[self._row_axis()]) if x is not None and x.dim() > self._row_axis() else 0
+        self._eval = bool(self._modes) and not any(m.training for m in self._modes)
+        self._pending.append(Batch(args, kwargs, None))
+        if self.now.on:
+            self._random = torch.get_rng_state()
+            self._buffers = {n: b.clone() for n, b in self.model.named_buffers()}
+
+    def _row_axis(self) -> int:
+        """Recurrent networks take time steps first unless told otherwise."""
+        import torch
+
+        first = next((m for m in self.model.modules() if isinstance(m, torch.nn.RNNBase)), None)
+        embeds = any(isinstance(m, torch.nn.Embedding) for m in self.model.modules())
+        return 1 if first is not None and not first.batch_first and not embeds and first is self.model else 0
+
+    def _leaving(self, module: Any, args: tuple, out: Any) -> None:
+        import torch
+
+        self._entered = False
+        if isinstance(out, torch.Tensor):
+            self.output = tuple(out.shape)
+            if self._pending and out.requires_grad:
+                self._pending[-1] = Batch(self._pending[-1].args, self._pending[-1].kwargs, None, out.detach())
+
+    def judged(self, module: Any, args: tuple, out: Any) -> None:
+        """The criterion was called with (prediction, target)."""
+        if len(args) > 1 and hasattr(args[1], "shape") and getattr(out, "requires_grad", False):
+            self._criterion_pair = (args[0].detach(), args[1])
+
+    # ---- backward ---------------------------------------------------------------------------------------------------
+
+    def _backward(self, run: Any, tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        losses = [tensors] if hasattr(tensors, "grad_fn") else list(tensors)
+        self.loop.before_backward()
+        cleared = all(h.cleared for h in self.loop.holders.values()) if self.loop.holders else not self.loop.backwards
+        if cleared and all(p.grad is None or not h.backward for h in self.loop.holders.values() for p in h.followed):
+            self.now.reached, self._step_losses = [], []  # an evaluation of a closure that was thrown away
+        versions = self._versions() if self.now.on else {}
+        for loss in losses:
+            with self._guard("the autograd graph"):
+                self._read(loss)
+        try:
+            return run(tensors, *args, **kwargs)
+        finally:
+            self.loop.after_backward()
+            if self.now.on:
+                self._after_measured_backward(versions)
+
+    def _versions(self) -> dict[int, tuple[int, int]]:
+        return {
+            id(p): (id(p.grad), p.grad._version) for _, p in self.model.named_parameters() if p.grad is not None
+        }  # fmt: skip
+
+    def _read(self, loss: Any) -> None:
+        """Note the loss, and what its graph shows, before the backward pass frees it."""
+        node = loss.grad_fn
+        if loss.numel() == 1:
+            scaled = self._scaler is not None and self._scaler.is_enabled()
+            value = loss.detach().reshape(()).double() / (self._scaler.get_scale() if scaled else 1)
+            self._step_losses.append((value, node is not None and graph.plain(node) in ("Div", "Mul") and not scaled))
+        if node is None:
+            self.loop.without_graph += loss.requires_grad
+            return
+        wanted = self.now.on or self.batches.wants_more() or self.steps < FIRST
+        if not wanted or (self.now.started == {} and self.now.on and self.hidden is None):
+            return
+        ends = set(self.now.started)
+        seen = graph.head(loss)
+        if seen is not None and (self.seen is None or seen.loss != "custom"):
+            self._note_head(seen)
+        if self.now.on and any(u.layer.name not in self.following for u in self.now.started.values()):
+            found = graph.following(loss, ends, frozenset() if seen is None else seen.nodes)
+            self.following |= {self.now.started[node].layer.name: name for node, name in found.items()}
+        if self.now.on:
+            started = self.now.started
+            below = {u: graph.feeders(n, frozenset(ends)) for n, u in started.items()}
+            self._parents = {u: {started[n]: through for n, through in found.items()} for u, found in below.items()}
+
+    def _note_head(self, seen: graph.Seen) -> None:
+        batch = self._pending[-1] if self._pending else None
+        prediction, target = self._criterion_pair or (None, None)
+        if target is None:
+            target = seen.target
+        residual = seen.prediction if seen.loss in ("mse", "mae") and target is None else None
+        output = None if batch is None else batch.prediction
+        if residual is not None and output is not None and output.shape == residual.shape:
+            target = output - residual * (1 if seen.chain[-1] != "Rsub" else -1)
+        given = prediction if prediction is not None else None if batch is None else batch.prediction
+        wide = seen.prediction if seen.prediction is not None else None
+        if given is not None and wide is not None and given.numel() < wide.numel():
+            shape = tuple(target.shape) if target is not None and target.shape != wide.shape else tuple(wide.shape[-1:])
+            self.shapes = (tuple(given.shape), shape)
+        self.seen = graph.Seen(seen.loss, seen.activation, seen.chain, given)
+        if batch is not None:
+            full = Batch(batch.args, batch.kwargs, target, given)
+            self._pending[-1] = full
+
+    def _after_measured_backward(self, versions: dict[int, tuple[int, int]]) -> None:
+        self.measured_backwards += 1
+        for _, p in self.model.named_parameters():
+            if p.grad is not None and versions.get(id(p)) != (id(p.grad), p.grad._version):
+                self.reached.add(id(p))
+        scale = self.scale
+        self._gradients = {
+            n.replace("_orig_mod.", ""): p.grad.detach().clone()
+            for n, p in self.model.named_parameters()
+            if p.grad is not None
+        }
+        # Clipping comes after this and would change them.
+        self._gradient_sizes = {y.name: rms(y.weight.grad) / scale for y in self.layers if _grad(y.weight) is not None}
+
+    @property
+    def scale(self) -> float:
+        """What loss scaling multiplies the loss by."""
+        return float(self._scaler.get_scale()) if self._scaler is not None and self._scaler.is_enabled() else 1.0
+
+    # ---- steps ------------------------------------------------------------------------------------------------------
+
+    def _ours(self, optimizer: Any) -> bool:
+        if id(optimizer) in self.loop.holders:
+            return True
+        own = {id(p) for p in self.model.parameters()}
+        if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            self.loop.hold(optimizer)
+            self.optimizers.append(optimizer)
+            return True
+        return False
+
+    def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+        if not self._ours(optimizer):
+            return
+        self._inside = optimizer
+        # The optimizer itself comes first among the arguments of its step.
+        closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
+        self.loop.before_step(optimizer, closure)
+        if self.now.on:
+            held = [*self.model.named_parameters(remove_duplicate=False), *self._buffers.items()]
+            self._before = {n.replace("_orig_mod.", ""): p.detach().clone() for n, p in held}
+
+    def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+        if not self._ours(optimizer):
+            return
+        self._inside = None
+        self.loop.after_step(optimizer)
+        self.rates.append(float(optimizer.param_groups[0]["lr"]))
+        self.loop.evaluating += self._eval
+        for value, _ in self._step_losses[:1]:
+            divided = all(was for _, was in self._step_losses)
+            parts = [v for v, _ in self._step_losses]
+            self.losses.append(value if len(parts) == 1 else sum(parts) / (1 if divided else len(parts)))
+        if not self._step_losses:
+            self.losses.append(math.nan)
+        if self._pending:
+            batch = self._pending[-1]
+            if batch.x is not None:
+                self.batches.mark(batch.x)
+                self.batches.keep(batch)
+        if self.now.on:
+            with self._guard("the measurement of a step"):
+                self._measure()
+        self.loop.steps += 1
+        self._clear()
+        if self.on_step is not None:
+            self.on_step(self)
+
+    def _clear(self) -> None:
+        self._pending, self._step_losses, self._criterion_pair, self._before = [], [], None, {}
+        self.now.forget()
+        self.now.on = self._wanted()
+
+    def _wanted(self) -> bool:
+        """Whether the step that begins now is measured."""
+        if self.every is not None:
+            return self.steps % self.every == 0
+        if self.steps < self._next:
+            return False
+        self._next = self.steps + (1 if self.steps < FIRST else min(math.ceil(self.steps * (GROWTH - 1)), LONGEST))
+        return True
+
+    def _measure(self) -> None:
+        """Turn what the hooks kept of this step into numbers, and keep it as the latest step to look into."""
+        order = {use: i for i, use in enumerate(self.now.started.values())}
+        reached = sorted((u for u in self.now.reached if u in order), key=lambda u: order[u])
+        uses: dict[str, list[Use]] = {name: [] for name in self.now.order}
+        for use in reached:
+            uses.setdefault(use.layer.name, []).append(use)
+        found = measured_of(
+            self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale
+        )
+        self.measurements += found
+        if self.not_finite is None:
+            self._place_not_finite(reached)
+        if reached:
+            self.last = Kept(
+                self.steps, rows_of(reached), reached, self._before, self._gradients, dict(self.following), self.scale,
+                float(self.losses[-1]), copied(self._pending[-1]) if self._pending else None, self._random,
+                self._parents,
+                self._aliases(),
+            )  # fmt: skip
+
+    def _place_not_finite(self, reached: list[Use]) -> None:
+        """The first layer whose output is not finite; if all are, the last whose error is not."""
+        values = next((u for u in reached if bad_share(u.z)), None)
+        errors = next((u for u in reversed(reached) if bad_share(u.delta)), None)
+        found, what = (values, "the output of") if values is not None else (errors, "the error at")
+        if found is not None:
+            self.not_finite = (self.steps, found.layer.name, what)
+
+    def _aliases(self) -> dict[str, str]:
+        """Other names of shared parameters -> their first name."""
+        first: dict[int, str] = {}
+        return {
+            n: first[id(p)]
+            for n, p in self.model.named_parameters(remove_duplicate=False)
+            if first.setdefault(id(p), n) != n
+        }
+
+    # ---- what else a loop calls -------------------------------------------------------------------------------------
+
+    def _scaling(self, run: Any, scaler: Any, outputs: Any) -> Any:
+        self._scaler = scaler
+        return run(scaler, outputs)
+
+    def _scaled_step(self, run: Any, scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        before = self.steps
+        try:
+            return run(scaler, optimizer, *args, **kwargs)
+        finally:
+            if self._ours(optimizer):
+                self.loop.scaled += 1
+                if self.steps == before:
+                    self.loop.skipped += 1
+                    self._clear()
+
+    def _scheduled(self, run: Any, schedule: Any, *args: Any, **kwargs: Any) -> Any:
+        self.loop.before_schedule(schedule)
+        return run(schedule, *args, **kwargs)
+
+    def _loading(self, run: Any, loader: Any) -> Any:
+        self.batches.started(loader)
+        return run(loader)
+
+
+def _grad(parameter: Any) -> Any:
+    return None if parameter is None else parameter.grad
+
+
+def _std(weight: Any) -> float:
+    return 0.0 if weight is None or weight.numel() < 2 else float(weight.detach().double().std(correction=0))
