@@ -254,7 +254,8 @@ class Record:
 
     def _insert(self, tables: Mapping[str, list[tuple]]) -> None:
         """Rows of several tables, all or none."""
-        table, rows = "", []
+        table = ""
+        rows: list[tuple] = []
         try:
             with self._transaction():
                 for table, rows in tables.items():
