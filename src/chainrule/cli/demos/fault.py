@@ -1,0 +1,119 @@
+"""A demonstration of one fault: a network that fails, the factor to blame, the verdict, the cure before and after."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chainrule.cli.demos.demo import WIDTH, Demo
+from chainrule.cli.demos.program import Program
+from chainrule.cli.demos.script import chainrule_script, pytorch_script
+from chainrule.cli.output import Output
+
+if TYPE_CHECKING:
+    from chainrule.doctor import Report
+
+SEEDS = (0, 1, 2)
+"""First weights and orders of rows on which the cure is compared with the fault."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way in which the product activation x error comes out wrong.
+
+    story: what happens, in the words of the lectures. look: ``flow``, or the weight that is explained. blame: what to
+    see in that picture. code: the finding that must come first. cured: the same training with one thing changed, and
+    change: that thing in words. sizes: (width, depth) that ``demo mystery`` draws from.
+    """
+
+    name: str
+    summary: str
+    code: str
+    story: str
+    sick: Program
+    look: str
+    blame: str
+    cured: Program
+    change: str
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def demo(self) -> Demo:
+        """The demonstration of it."""
+        title = f"{self.summary[0].upper()}{self.summary[1:]}."
+        scripts = {
+            "chainrule": chainrule_script(title, self.look, self.sick, self.cured, self.change),
+            "pytorch": pytorch_script(title, self.sick, self.cured, self.change),
+        }
+        return Demo(self.name, self.summary, self.run, scripts, ("demo", self.name, "--code"))
+
+    def run(self, output: Output) -> dict[str, Any]:
+        """Train, look, ask, cure; each part is shown when it is known."""
+        output.show(f"{self.name}: {self.summary}")
+        output.show(self.sick.description)
+        _paragraph(output, self.story)
+        run = self.sick.fit()
+        loss, right = self.sick.score(run.net)
+        output.show(f"\nafter {run.step:,} updates the loss went {run.losses[0]:.4g} -> {loss:.4g}; {right:.0%} right")
+        picture = run.flow() if self.look == "flow" else run.explain(self.look)
+        output.show(f"\n{'where the gradient goes' if self.look == 'flow' else 'one weight'}")
+        for line in str(picture).splitlines():
+            _line(output, line)
+        _paragraph(output, f"=> {self.blame}")
+        report = run.examine()
+        output.show("\nthe doctor")
+        for line in str(report).splitlines():
+            _line(output, line)
+        found = report.flags[0].code if report.flags else ""
+        cure = self.prove(output)
+        return {
+            "schema": 1, "demo": self.name, "expected": self.code, "found": found,
+            "before": {"loss": loss, "accuracy": right}, "report": _data(report), self._kind: picture.to_dict(),
+            "cure": cure,
+        }  # fmt: skip
+
+    @property
+    def _kind(self) -> str:
+        return "flow" if self.look == "flow" else "explanation"
+
+    def prove(self, output: Output) -> dict[str, Any]:
+        """The fault and its cure from the same first weights and batches, seed by seed."""
+        output.show(f"\nthe cure: {self.change}")
+        pairs = [(_trained(self.sick, seed), _trained(self.cured, seed)) for seed in SEEDS]
+        for seed, ((bad, wrong), (good, right)) in zip(SEEDS, pairs, strict=True):
+            output.show(f"  seed {seed}:  loss {bad:>9.4f} -> {good:.4f}    right {wrong:>4.0%} -> {right:.0%}")
+        proven = _proven([before[1] for before, _ in pairs], [after[1] for _, after in pairs])
+        output.show("  proven: better by more than seeds differ" if proven else "  not proven: seeds differ as much")
+        return {
+            "change": self.change, "proven": proven,
+            "seeds": [{"seed": s, "loss": [b[0], a[0]], "accuracy": [b[1], a[1]]}
+                      for s, (b, a) in zip(SEEDS, pairs, strict=True)],
+        }  # fmt: skip
+
+
+def _trained(program: Program, seed: int) -> tuple[float, float]:
+    return program.score(program.fit(seed).net)
+
+
+def _proven(before: list[float], after: list[float]) -> bool:
+    """Whether the worst of the cured does better than the best of the sick, by more than either spreads."""
+    gap = min(after) - max(before)
+    return gap > max(max(before) - min(before), max(after) - min(after))
+
+
+def _data(report: Report) -> dict[str, Any]:
+    from chainrule.doctor.reports.plain_data import as_data
+
+    return as_data(report)
+
+
+def _paragraph(output: Output, text: str) -> None:
+    output.show(textwrap.fill(text, WIDTH))
+
+
+def _line(output: Output, line: str) -> None:
+    """A line of a picture; one that is too long goes on under itself."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    output.show(
+        textwrap.fill(line, WIDTH, subsequent_indent=indent, drop_whitespace=True) if len(line) > WIDTH else line
+    )
