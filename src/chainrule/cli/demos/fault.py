@@ -50,20 +50,20 @@ class Fault:
     def run(self, output: Output) -> dict[str, Any]:
         """Train, look, ask, cure; each part is shown when it is known."""
         output.show(f"{self.name}: {self.summary}")
-        output.show(self.sick.description)
-        _paragraph(output, self.story)
+        wrapped(output, self.sick.description)
+        wrapped(output, self.story)
         run = self.sick.fit()
         loss, right = self.sick.score(run.net)
         output.show(f"\nafter {run.step:,} updates the loss went {run.losses[0]:.4g} -> {loss:.4g}; {right:.0%} right")
         picture = run.flow() if self.look == "flow" else run.explain(self.look)
         output.show(f"\n{'where the gradient goes' if self.look == 'flow' else 'one weight'}")
         for line in str(picture).splitlines():
-            _line(output, line)
-        _paragraph(output, f"=> {self.blame}")
+            wrapped(output, line)
+        wrapped(output, f"=> {self.blame}")
         report = run.examine()
         output.show("\nthe doctor")
-        for line in str(report).splitlines():
-            _line(output, line)
+        for line in verdict_lines(report):
+            wrapped(output, line)
         found = report.flags[0].code if report.flags else ""
         cure = self.prove(output)
         return {
@@ -78,7 +78,8 @@ class Fault:
 
     def prove(self, output: Output) -> dict[str, Any]:
         """The fault and its cure from the same first weights and batches, seed by seed."""
-        output.show(f"\nthe cure: {self.change}")
+        output.show()
+        wrapped(output, f"the cure: {self.change}")
         pairs = [(_trained(self.sick, seed), _trained(self.cured, seed)) for seed in SEEDS]
         for seed, ((bad, wrong), (good, right)) in zip(SEEDS, pairs, strict=True):
             output.show(f"  seed {seed}:  loss {bad:>9.4f} -> {good:.4f}    right {wrong:>4.0%} -> {right:.0%}")
@@ -89,6 +90,18 @@ class Fault:
             "seeds": [{"seed": s, "loss": [b[0], a[0]], "accuracy": [b[1], a[1]]}
                       for s, (b, a) in zip(SEEDS, pairs, strict=True)],
         }  # fmt: skip
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """The standing, then of each flag where, how much, and what to change first."""
+    lines = [f"standing: {report.standing.name}: {report.standing.sentence}"]
+    for flag in report.flags:
+        share = "" if flag.share is None else f" ({flag.share:.0%} of the blame: {flag.factor})"
+        lines.append(f"{flag.severity}: {flag.code} {flag.name}{flag.place}{share}")
+        lines += [f"  {flag.evidence}", f"  change: {flag.remedy[0].text}"]
+        if flag.symptoms:
+            lines.append(f"  symptoms: {', '.join(s.name for s in flag.symptoms)}")
+    return lines
 
 
 def _trained(program: Program, seed: int) -> tuple[float, float]:
@@ -107,13 +120,12 @@ def _data(report: Report) -> dict[str, Any]:
     return as_data(report)
 
 
-def _paragraph(output: Output, text: str) -> None:
-    output.show(textwrap.fill(text, WIDTH))
+def wrapped(output: Output, line: str) -> None:
+    """Text in the width of a demonstration; what is too long goes on under itself."""
+    indent = " " * (len(line) - len(line.lstrip()) + (4 if _is_row(line) else 0))
+    output.show(textwrap.fill(line, WIDTH, subsequent_indent=indent) if len(line) > WIDTH else line)
 
 
-def _line(output: Output, line: str) -> None:
-    """A line of a picture; one that is too long goes on under itself."""
-    indent = " " * (len(line) - len(line.lstrip()) + 4)
-    output.show(
-        textwrap.fill(line, WIDTH, subsequent_indent=indent, drop_whitespace=True) if len(line) > WIDTH else line
-    )
+def _is_row(line: str) -> bool:
+    """Whether a line is one of a table or list, and no sentence."""
+    return line.startswith(" ") or "  " in line

@@ -19,9 +19,9 @@ FAULT = Fault(
         "thousandth."
     ),
     sick=SICK,
-    look="0.weight[5, 20]",
+    look="2.weight[3, 9]",
     blame=("activation, error and agreement are all there. Look at the update: eta takes away what they made."),
     cured=replace(SICK, lr=0.1),
     change="A learning rate of 0.1.",
-    sizes=((64, 1), (48, 2), (96, 1)),
+    sizes=(),
 )
