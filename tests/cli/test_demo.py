@@ -66,7 +66,7 @@ def test_the_script_in_pytorch_stalls_and_learns_as_well(name):
     peer("torch")
     before, after, out = printed(DEMOS[name].scripts["pytorch"])
     assert after[0] < 0.2 * before[0] and after[1] > 85 > before[1]
-    assert FAULTS[name].code in out or name == "learning-rate" and "CR306" in out
+    assert FAULTS[name].code in out or (name == "learning-rate" and "CR306" in out)
 
 
 def test_both_scripts_are_printed(command):
