@@ -21,6 +21,7 @@ from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, US
 from chainrule.cli.info import info
 from chainrule.cli.output import json_line
 from chainrule.cli.predict import predict
+from chainrule.cli.report import report
 from chainrule.cli.show import show
 from chainrule.cli.train import train
 from chainrule.errors import ChainruleWarning
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, show, check, doctor, info, demo):
+for command in (train, predict, show, check, doctor, report, info, demo):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -54,6 +55,7 @@ def chainrule(
       chainrule show runs/digits              its next update, line by line
       chainrule demo step                     backpropagation on a 2-2-1 network, in numbers
       chainrule check runs/digits             its gradients against finite differences
+      chainrule doctor runs/digits --treat    what keeps a run from learning, and the proven cure
       chainrule doctor train.py               what keeps a PyTorch script from learning
       chainrule data show digits              what is in a data set
       chainrule train houses.csv --target price --missing mean

@@ -36,6 +36,7 @@ class ExplodingGradient(Rule):
         "diverging",
         "oscillating-loss",
         "learning-rate-too-high",
+        "learning-rate-too-low",
         "clipping-binds",
         "stalled-loss",
         "overfit-fails",
