@@ -46,11 +46,9 @@ def plant(mystery: Mystery, output: Output) -> None:
     output.show(f"{run.step:,} updates, the loss went {run.losses[0]:.4g} -> {loss:.4g}; {right:.0%} right")
     output.show(f"The run is in {mystery.place}. Something keeps it from learning. Which factor is to blame?")
     output.show(f"  chainrule show {mystery.place}       its next update, line by line")
-    output.show("  and in Python:")
-    output.show(f'  run = cr.Run.load("{mystery.place}")')
-    output.show("  print(run.flow())            layer by layer")
-    output.show('  print(run.explain("W1[5, 20]"))    one weight')
-    output.show("  print(run.examine())         the doctor")
+    output.show(f"  chainrule explain {mystery.place}    its weights with the largest gradients")
+    output.show(f"  chainrule doctor {mystery.place}     the verdict")
+    output.show(f'  in Python: print(cr.Run.load("{mystery.place}").flow())')
     output.next("demo", "mystery", "--seed", str(mystery.seed), "--reveal")
     output.result({"schema": 1, "demo": "mystery", "seed": mystery.seed, "run": str(mystery.place),
                    "loss": [run.losses[0], loss], "accuracy": right})  # fmt: skip
