@@ -264,6 +264,8 @@ def test_every_remedy_of_a_rule_is_applied_refused_with_a_reason_or_left_to_a_pe
             continue
         applied += 1
         assert changes[0].diff() and changes[0].diff("pytorch")
+        if remedy.id != "clean-rows" and not np.isfinite(plan.x).all():
+            continue
         outcome = perform(replace(plan, steps=3), Job((remedy,)), Replays())[0]
         assert not outcome.fault and outcome.steps > 0, outcome
         assert treated is not plan
@@ -289,7 +291,7 @@ def plans():
                l2=0.1, learning_rate_schedule=optim.StepLR(1), **common),
         cr.fit(frozen, (x, y), loss="cross_entropy", optimizer=optim.Adam(1e-2, eps=1e-3), validation=0.2, **common),
         cr.fit(faulty.mlp(6, 8, 8, 1, f=nn.Sigmoid, last=(nn.Sigmoid,))(), (wide, ny), loss="mse",
-               optimizer=optim.SGD(0.1, maximize=True), **common),
+               optimizer=optim.SGD(1e-4, maximize=True), **common),
         cr.fit(faulty.mlp(2, 8, 1, last=(nn.Sigmoid,))(), (x, y), loss="binary_cross_entropy",
                optimizer=optim.Adam(1e-4), **common),
         cr.fit(faulty.mlp(2, 8, 1, init=nn.Constant(0.1))(), (x, np.float32(y)), loss="mae", optimizer=optim.SGD(0.1),

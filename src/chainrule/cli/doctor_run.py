@@ -48,8 +48,8 @@ def examine_run(path: Path, asked: Asked, output: Output) -> int:
 def report_on(path: Path, select: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> Report:
     """The report on a run's directory, on its rows where their source is there.
 
-    A directory with a record and no run of this package, such as that of a watched PyTorch model, is judged by its record
-    alone. CheckpointError: neither is there, or it is damaged.
+    A directory with a record and no run of this package, as of a watched PyTorch model, is judged by the record alone.
+    CheckpointError: neither is there, or it is damaged.
     """
     from chainrule.doctor import examine, judge, settings_from
     from chainrule.record import read_record

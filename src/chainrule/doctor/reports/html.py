@@ -15,7 +15,8 @@ STYLE = """
   --error: #b3261e; --warning: #8a5a00; --note: #3b5f8a; --river: #2f6fb0; --lost: #c4552d;
   --good: #1b6e3c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa5b5; --line: #333b48; --paper: #12161c;
-  --card: #1a2029; --error: #ff8a80; --warning: #ffcc66; --note: #9cc3ef; --good: #7fd6a0; --river: #6fb1ee; --lost: #f0936f; } }
+  --card: #1a2029; --error: #ff8a80; --warning: #ffcc66; --note: #9cc3ef; --river: #6fb1ee; --lost: #f0936f;
+  --good: #7fd6a0; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
   max-width: 62rem; padding: 2rem 1.25rem 4rem; }
