@@ -21,7 +21,7 @@ FAULT = Fault(
     sick=SICK,
     look="flow",
     blame=(
-        "look at `output` and `slope`: outputs near 1 in size are outputs without a slope. The few units that "
+        "look at `output` and `local`: outputs near 1 in size are outputs without a slope. The few units that "
         "still have one get all of the error, through weights that are too large: it is a lottery, not a "
         "gradient."
     ),
