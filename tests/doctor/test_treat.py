@@ -260,7 +260,7 @@ def test_every_remedy_of_a_rule_is_applied_refused_with_a_reason_or_left_to_a_pe
         try:
             treated, changes = prescribe(plan, (remedy,))
         except NotApplicable as reason:
-            assert len(str(reason)) > 20
+            assert len(str(reason).split()) > 3
             continue
         applied += 1
         assert changes[0].diff() and changes[0].diff("pytorch")
@@ -291,7 +291,7 @@ def plans():
                l2=0.1, learning_rate_schedule=optim.StepLR(1), **common),
         cr.fit(frozen, (x, y), loss="cross_entropy", optimizer=optim.Adam(1e-2, eps=1e-3), validation=0.2, **common),
         cr.fit(faulty.mlp(6, 8, 8, 1, f=nn.Sigmoid, last=(nn.Sigmoid,))(), (wide, ny), loss="mse",
-               optimizer=optim.SGD(1e-4, maximize=True), **common),
+               optimizer=optim.SGD(1e-4, maximize=True), batch_size=8, **common),
         cr.fit(faulty.mlp(2, 8, 1, last=(nn.Sigmoid,))(), (x, y), loss="binary_cross_entropy",
                optimizer=optim.Adam(1e-4), **common),
         cr.fit(faulty.mlp(2, 8, 1, init=nn.Constant(0.1))(), (x, np.float32(y)), loss="mae", optimizer=optim.SGD(0.1),
