@@ -43,6 +43,8 @@ class ExplodingGradient(Rule):
         "initial-loss-high",
         "predicted-fault",
         "saturated",
+        "learning-rate-too-low",
+        "too-few-steps",
     )
     content = 0.5
     healthy = (HEALTHY, example(measured={"0": {Quantity.ERROR: (2.0, 3.0)}}))

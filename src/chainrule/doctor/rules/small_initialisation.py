@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from chainrule.doctor.case import Case
 from chainrule.doctor.examples import HEALTHY, LAYERS, STUCK, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
+from chainrule.record import Quantity
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class SmallInitialisation(Rule):
         if not known or not all(ratio for _, ratio in known):
             return
         through = math.prod(ratio for _, ratio in known)
+        if self._slopes(case) < min(through, 1.0):
+            return  # local derivatives take more than the weights do: the chain is to blame, as with deep sigmoids
         layer, worst = min(known, key=lambda pair: pair[1])
         yield Sign(
             self.least / max(through, 1e-300),
@@ -64,3 +67,11 @@ class SmallInitialisation(Rule):
             f"{through:.2g} of it gets through all hidden layers (limit {self.least:g})",
             layer.name,
         )
+
+    @staticmethod
+    def _slopes(case: Case) -> float:
+        """What the local derivatives of all hidden layers leave of the error, at the first weights that were seen."""
+        for _, table in case.moments():
+            gains = [table.get(x.name, {}).get(Quantity.DERIVATIVE_GAIN) for x in case.hidden]
+            return math.prod(g for g in gains if g)
+        return 1.0
