@@ -188,7 +188,7 @@ def _runs(classes: np.ndarray) -> float | None:
 
 def baseline_of(flat: np.ndarray, loss: str, counts: tuple[int, ...]) -> float | None:
     """The loss of the best constant prediction."""
-    if loss == "cross_entropy" and counts:
+    if loss in ("cross_entropy", "share_cross_entropy", "probability_cross_entropy") and counts:
         shares = np.array([c for c in counts if c]) / sum(counts)
         return float(-(shares * np.log(shares)).sum())
     if loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits") and 0 <= flat.min() <= flat.max() <= 1:
