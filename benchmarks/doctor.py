@@ -112,12 +112,18 @@ def _treated(report: Any, budget: float) -> dict[str, Any]:
 
 def main(given: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks doctor", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--only", action="append", metavar="ID", help="programs whose id contains this; may be repeated")
+    parser.add_argument(
+        "--only", action="append", metavar="ID", help="programs whose id contains this; may be repeated"
+    )
     parser.add_argument("--kind", action="append", choices=("faulty", "control", "neutral", "healthy", "converged"))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="of the runs, with commas between")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--treat", type=float, default=0.0, metavar="SECONDS", help="prove a cure within so many seconds each")
-    parser.add_argument("--log", type=Path, default=Path("doctor.jsonl"), help="a line for each result; those in it are not run again")
+    parser.add_argument(
+        "--treat", type=float, default=0.0, metavar="SECONDS", help="prove a cure within so many seconds each"
+    )
+    parser.add_argument(
+        "--log", type=Path, default=Path("doctor.jsonl"), help="a line for each result; those in it are not run again"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and results there too")
     options = parser.parse_args(given)
     seeds = [int(s) for s in options.seeds.split(",")]
@@ -190,7 +196,9 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _figures(ran: list[dict[str, Any]]) -> dict[str, Any]:
-    of = {kind: [r for r in ran if r["kind"] == kind] for kind in ("faulty", "control", "neutral", "healthy", "converged")}
+    of = {
+        kind: [r for r in ran if r["kind"] == kind] for kind in ("faulty", "control", "neutral", "healthy", "converged")
+    }
     healthy = of["healthy"] + of["control"] + of["converged"]
     treated = [r for r in of["faulty"] if "treated" in r]
     causes: dict[str, Counter[str]] = {}

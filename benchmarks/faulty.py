@@ -63,7 +63,7 @@ class Program:
 
 
 def _multilabel() -> of.Rows:
-    return of.several_labels(6000, 20, 3)
+    return of.several_labels(3000, 20, 3)
 
 
 def _fourth_power() -> of.Rows:
@@ -192,7 +192,7 @@ _DIABETES = (10, 64, 64, 1)
 
 AUTOTRAINER = (
     Program("AT-INIT-blob-zeros", dense([2, *[5] * 8, 3], ["tanh"] * 8 + ["sigmoid"], [HE] * 8 + [nn.Zeros()]),
-            of.blobs, *_BLOBS, kind="control", options={}),
+            of.blobs, *_BLOBS[:3], 300, kind="control"),
     Program("AT-CTRL-circle-11tanh", dense([2, *[5] * 11, 1], ["tanh"] * 11 + ["sigmoid"], HE),
             of.circles, *_CIRCLES[:3], 300, kind="control"),
     Program("AT-CTRL-circle-17tanh", dense([2, *[5] * 17, 1], ["tanh"] * 17 + ["sigmoid"], HE),

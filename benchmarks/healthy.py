@@ -88,7 +88,9 @@ def _residual(inputs: int, width: int, blocks: int, outputs: int) -> Callable[[]
     return build
 
 
-def _run(name: str, net: Any, rows: Any, loss: Any, optimizer: Any, epochs: int, batch: int = 32, **options: Any) -> Program:
+def _run(
+    name: str, net: Any, rows: Any, loss: Any, optimizer: Any, epochs: int, batch: int = 32, **options: Any
+) -> Program:
     return Program(f"healthy {name}", net, rows, loss, optimizer, batch, epochs, kind="healthy", options=options)
 
 
@@ -163,7 +165,9 @@ def _half_noise() -> of.Rows:
     return of.typed(x, x @ [0.6, -0.4, 0.2] + random.normal(size=1500))
 
 
-def _done(name: str, widths: Sequence[int], function: str, rows: Any, loss: Any, optimizer: Any, epochs: int) -> Program:
+def _done(
+    name: str, widths: Sequence[int], function: str, rows: Any, loss: Any, optimizer: Any, epochs: int
+) -> Program:
     return Program(f"converged {name}", dense(widths, function, "auto"), rows, loss, optimizer, 32, epochs,
                    kind="converged")  # fmt: skip
 

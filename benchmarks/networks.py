@@ -130,20 +130,28 @@ def signals(
 # ------------------------------------------------------------------------------------------------ losses of one's own
 
 
+def _alike(prediction: Any, target: Any) -> Any:
+    """The target in the prediction's shape and type, where it has as many numbers: as Keras does unasked."""
+    same = ops.reshape(target, prediction.shape) if target.size == prediction.size else target
+    return ops.astype(same, prediction.dtype)
+
+
 def cross_entropy_of_shares(prediction: Any, target: Any) -> Any:
     """-Σ t log q, q being a row of outputs over its sum, cut to (0, 1): Keras' categorical_crossentropy."""
+    target = _alike(prediction, target)
     shares = prediction / ops.sum(prediction, -1, keepdims=True)
     return -ops.mean(ops.sum(target * ops.log(ops.clip(shares, LEAST, 1 - LEAST)), -1))
 
 
 def binary_of_cut(prediction: Any, target: Any) -> Any:
     """-t log p - (1 - t) log(1 - p), p being outputs cut to (0, 1): Keras' binary_crossentropy."""
-    p = ops.clip(prediction, LEAST, 1 - LEAST)
+    p, target = ops.clip(prediction, LEAST, 1 - LEAST), _alike(prediction, target)
     return -ops.mean(target * ops.log(p) + (1 - target) * ops.log(1 - p))
 
 
 def binary_of_outputs(prediction: Any, target: Any) -> Any:
     """The same without the cut, as written by hand."""
+    target = _alike(prediction, target)
     return -ops.mean(target * ops.log(prediction) + (1 - target) * ops.log(1 - prediction))
 
 

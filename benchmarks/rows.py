@@ -110,9 +110,15 @@ def regression(rows: int, columns: int) -> Rows:
 
 
 def several_labels(rows: int, columns: int, labels: int) -> Rows:
-    """Rows of 0 to `labels` answers that are yes, float32."""
-    x, y = sets().make_multilabel_classification(rows, columns, n_classes=labels, random_state=1)
-    return typed(x, y.astype(np.float32))
+    """Counts of words, and which of `labels` subjects a text has: none, one or several, float32.
+
+    Each subject has its own frequencies of words; a text has about 50 words, from its subjects or from all.
+    """
+    random = np.random.default_rng(1)
+    subjects = random.dirichlet(np.ones(columns), labels)
+    y = random.random((rows, labels)) < 0.5
+    often = np.where(y.any(axis=1)[:, None], y @ subjects / np.maximum(y.sum(axis=1), 1)[:, None], 1 / columns)
+    return typed(random.poisson(50 * often), y.astype(np.float32))
 
 
 def xor() -> Rows:

@@ -140,6 +140,8 @@ class DataFacts:
     columns: ColumnFacts | None = None
     target: TargetFacts | None = None
     not_finite: int = 0
+    repeated: float | None = None
+    """Share of the rows whose inputs occur more than once."""
     conflicting: float | None = None
     """Share of rows whose inputs occur again with another target."""
     validation_rows: int = 0

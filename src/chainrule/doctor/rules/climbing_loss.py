@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import CONVERGED, HEALTHY, TRIALS, curve, example
+from chainrule.doctor.examples import CONVERGED, HEALTHY, STUCK, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 from chainrule.record.facts import SweepPoint
 
@@ -30,7 +30,9 @@ class ClimbingLoss(Rule):
             "Look for a minus before the loss or the gradient, for maximize=True, and for w += lr * g.",
         ),
     )
-    source = "Chain rule: dL = -lr |g|² + O(lr²) below 0 for small lr; TheDeepChecker's program with its gradients negated"
+    source = (
+        "Chain rule: dL = -lr |g|² + O(lr²) below 0 for small lr; TheDeepChecker's program with its gradients negated"
+    )
     explains = (
         "diverging",
         "not-finite",
@@ -51,11 +53,14 @@ class ClimbingLoss(Rule):
         HEALTHY,
         CONVERGED,
         example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.35, 2.5, 9.0, 80.0)), loss=curve(2.4, 90.0)),
+        example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.4001, 2.4002, 2.4003, 2.41)), loss=STUCK),
     )
     sick = (example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.45, 3.0, 9.0, 80.0)), loss=curve(2.4, 90)),)
 
     least: float = 4.0
     """Learning rates in a row, the smallest among them, each of which ends higher than the one before and the start."""
+    rise: float = 0.05
+    """Rise at the largest rate that still counts, as a share of the first loss: less may be chance."""
     largest: float = 1.0
     """Rise at the smallest rate, as a share of the first loss: above, its steps may still be too long."""
 
@@ -64,7 +69,7 @@ class ClimbingLoss(Rule):
         if trials is None or trials.initial_loss is None or len(trials.sweep) < 2:
             return
         losses = [trials.initial_loss, *(p.loss for p in trials.sweep)]
-        if losses[1] - losses[0] > self.largest * abs(losses[0]):
+        if losses[1] - losses[0] > self.largest * abs(losses[0]) or losses[-1] - losses[0] < self.rise * abs(losses[0]):
             return
         rising = 0
         for before, after in pairwise(losses):

@@ -41,6 +41,7 @@ class CrossEntropyOfOne(Rule):
         "predicted-fault",
         "learning-rate-too-low",
         "one-target",
+        "targets-out-of-range",
         "uninformative-labels",
     )
     healthy = (HEALTHY,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -88,6 +88,8 @@ class Observer:
     def __init__(self, net: Module, loss: Callable[..., Tensor], x: np.ndarray, y: np.ndarray) -> None:
         net.root().initialise_if_needed()
         self.names = {id(p): n for n, p in net.named_parameters()}
+        self.grown = False
+        """Whether the loss makes more numbers of the prediction than there are in it: a target that was broadcast."""
         self.activation: str | None = None
         """The last function of the network."""
         self.loss: str | None = None
@@ -149,6 +151,7 @@ class Observer:
         self.activation = _last_function(prediction)
         self.loss = next((LOSS_NAMES[n.primitive.name] for n in nodes if n.primitive.name in LOSS_NAMES), None)
         self.loss = self.loss or _written_cross_entropy(nodes, prediction)
+        self.grown = any(node.output(0).size > prediction.size for node in _behind(nodes, prediction))
 
     def _states(self, tracing: Trace) -> list[tuple[Tensor, str]]:
         return [(s, self.names[id(s)]) for s, _ in tracing.captured if id(s) in self.names]
@@ -238,6 +241,15 @@ def _slope(function: Node | None) -> Tensor | None:
     output = function.output(0)
     ones = Tensor(output.spec, np.ones(output.shape, output.dtype), constant=True)
     return vjp([output], [ones], [function.inputs[0]])[0]
+
+
+def _behind(nodes: list[Node], prediction: Tensor) -> Iterator[Node]:
+    """The nodes that depend on the prediction."""
+    after = {prediction.key}
+    for node in nodes:
+        if any(x.key in after for x in node.inputs):
+            after |= {node.output(i).key for i in range(len(node.specs))}
+            yield node
 
 
 def _written_cross_entropy(nodes: list[Node], prediction: Tensor) -> str | None:
