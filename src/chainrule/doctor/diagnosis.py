@@ -12,6 +12,7 @@ import numpy as np
 
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
+from chainrule.doctor.treat.subject import subject_of_task
 from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Loss, Task, Trials, curvatures, practitioners_checks, redraws
@@ -69,11 +70,11 @@ def diagnose(
     net = copy.deepcopy(net).train().initialise(seed)
     task = Task(net, function, x, y, optimizer or Adam(), batch_size, options, seed)
     training = _training(task, epochs, shuffle)
-    return judge(
-        _record(task, training, name, budget - (time.perf_counter() - began)),
-        settings_from() if settings is None else settings,
-        f"{type(net).__name__} before training, {name}",
-    )
+    settings = settings_from() if settings is None else settings
+    record = _record(task, training, name, budget - (time.perf_counter() - began))
+    report = judge(record, settings, f"{type(net).__name__} before training, {name}")
+    formula = name if record.facts.head is None else record.facts.head.loss
+    return replace(report, treatment=subject_of_task(task, formula, training, settings).treat)
 
 
 def _training(task: Task, epochs: int | None, shuffle: bool) -> TrainingFacts:

@@ -46,7 +46,11 @@ def examine(run: Run, data: Any = None, settings: Settings | None = None, budget
     Raises CheckpointError for a record that is damaged, foreign or of a newer chainrule.
     """
     title = f"{run.path or 'run'}: {type(run.net).__name__}, {run.config.loss.name}"
-    return judge(record_of(run, data, budget), settings_from() if settings is None else settings, title)
+    settings = settings_from() if settings is None else settings
+    record = record_of(run, data, budget)
+    from chainrule.doctor.treat.subject import subject_of_run  # it examines in its turn
+
+    return replace(judge(record, settings, title), treatment=subject_of_run(run, data, record, settings).treat)
 
 
 def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
@@ -56,7 +60,7 @@ def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
         return record
     facts = replace(record.facts, training=training_facts(run.config), not_finite=_not_finite(run))
     record = replace(record, facts=facts)
-    rows = _rows(run, data)
+    rows = rows_of(run, data)
     if rows is None and run.kept is not None and run.kept.batches:
         # A few batches are enough for a look; a trial on them would only learn them by heart.
         rows, budget = _joined(run.kept.batches), 0.0
@@ -88,7 +92,7 @@ def _not_finite(run: Run) -> NotFinite | None:
     return NotFinite(step=run.step, operation=operation, text=text, skipped=run.skipped)
 
 
-def _rows(run: Run, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def rows_of(run: Run, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if data is None:
         return None if run.data is None else (run.data.x, run.data.y)
     if not isinstance(data, tuple) or len(data) != 2:

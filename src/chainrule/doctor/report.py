@@ -2,12 +2,14 @@
 
 import os
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.standing import Standing
+from chainrule.doctor.trials import Trial, Trials
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.record import RunRecord
 
@@ -43,6 +45,40 @@ class Report:
     record: RunRecord = field(repr=False)
     title: str = ""
     seconds: float = 0.0
+    treatment: Callable[..., Trials] | None = field(default=None, repr=False)
+    """What `treat` calls with the report: whoever made the report knows how the training can be replayed."""
+    tried: list[Trials] = field(default_factory=list, repr=False)
+    """What `treat` found, the latest last."""
+
+    @property
+    def trials(self) -> Trials | None:
+        """What `treat` found; None before it was called."""
+        return self.tried[-1] if self.tried else None
+
+    def treat(
+        self,
+        budget: float = 120.0,
+        on_trial: Callable[[Trial], None] | None = None,
+        *,
+        data: Any = None,
+        workers: int | None = None,
+    ) -> Trials:
+        """Try the remedies on replays of the same training, for at most `budget` seconds; what is proven is the cure.
+
+        on_trial: called with each Trial as it is settled; without it each is printed. data: (x, y) as the network and
+        the loss take them, for a run that was loaded. workers: processes for replays; 0: this one.
+
+        ArgumentError: the report is of a record alone, or the rows are gone.
+        """
+        if self.treatment is None:
+            raise ArgumentError(
+                "treat: this report was made from a record alone, and a replay needs the network, its rows and its "
+                "loss: use run.examine().treat() or chainrule.diagnose(net, (x, y), loss=...).treat(); findings name "
+                "what to change by hand"
+            )
+        found = self.treatment(self, data, budget=budget, on_trial=on_trial, workers=workers)
+        self.tried.append(found)
+        return found
 
     @property
     def ok(self) -> bool:

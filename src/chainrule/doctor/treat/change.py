@@ -1,0 +1,36 @@
+"""What a treatment changes in the user's code: lines before and after, in chainrule and in PyTorch."""
+
+from dataclasses import dataclass
+
+from chainrule.errors import ChainruleError
+
+Pair = tuple[str, str]
+"""A line as it was and as it shall be; empty where there was or shall be none."""
+
+
+class NotApplicable(ChainruleError):
+    """A remedy changes nothing here, or the network has no place for it; the message says which."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The lines of one remedy. where: layers, in words; empty for the whole training."""
+
+    chainrule: tuple[Pair, ...]
+    pytorch: tuple[Pair, ...]
+    where: str = ""
+
+    def diff(self, language: str = "chainrule") -> str:
+        """The lines as a diff: "- old" above "+ new"."""
+        pairs = self.chainrule if language == "chainrule" else self.pytorch
+        remark = f"    # {self.where}" if self.where else ""
+        lines = []
+        for old, new in pairs:
+            lines += [f"- {old}{remark}"] if old else []
+            lines += [f"+ {new}{remark if not old else ''}"] if new else []
+        return "\n".join(lines)
+
+
+def same(*pairs: Pair, where: str = "") -> Change:
+    """Lines that read alike in both."""
+    return Change(pairs, pairs, where)

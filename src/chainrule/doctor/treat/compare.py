@@ -1,0 +1,70 @@
+"""Compare: what replays over seeds prove of a treatment."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+MARGIN = 0.05
+"""Share of what a constant prediction leaves open that a treatment must gain to count at all."""
+
+SIGNIFICANT = 0.05
+"""Largest share of the divisions of all results in two groups that may gain as much: 1 of 20 for three seeds each."""
+
+FEWEST, MOST = 3, 6
+"""Seeds that a proof needs, and after which no more are added."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores with and without a treatment, by seed. p: of an exact permutation test of "the treated are no better"."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def effect(self) -> float:
+        """Mean gain in score."""
+        return float(np.mean(self.after) - np.mean(self.before))
+
+    @property
+    def p(self) -> float:
+        return permutation_p(self.before, self.after)
+
+    @property
+    def proven(self) -> bool:
+        enough = len(self.before) >= FEWEST and len(self.after) >= FEWEST
+        return enough and self.effect >= MARGIN and self.p <= SIGNIFICANT + 1e-9
+
+    @property
+    def worse(self) -> bool:
+        return self.effect <= -MARGIN
+
+    @property
+    def open(self) -> bool:
+        """Whether another seed could still prove it: the effect is there and the seeds are too few."""
+        n = min(len(self.before), len(self.after))
+        if self.proven or self.effect < MARGIN or n >= MOST:
+            return False
+        # At best every further pair is divided as it should be.
+        best = Comparison(
+            (*self.before, *[min(self.before)] * (MOST - n)), (*self.after, *[max(self.after)] * (MOST - n))
+        )
+        return best.proven
+
+
+def permutation_p(before: Sequence[float], after: Sequence[float]) -> float:
+    """Share of all divisions of the results, in groups of these sizes, whose gain is at least the one observed.
+
+    Exact (Fisher 1935; Good 2005, section 3.2): for n results each there are C(2n, n) divisions.
+    """
+    everything = np.array([*after, *before], np.float64)
+    size, observed = len(after), float(np.sum(after))
+    if not size or not len(before):
+        return 1.0
+    sums = [float(everything[list(chosen)].sum()) for chosen in itertools.combinations(range(len(everything)), size)]
+    return sum(s >= observed - 1e-9 * max(1.0, abs(observed)) for s in sums) / math.comb(len(everything), size)

@@ -1,0 +1,359 @@
+"""Treat: try the remedies of a report on replays of the same training, and keep what is proven."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from chainrule.doctor.finding import Finding
+from chainrule.doctor.report import Report
+from chainrule.doctor.rule import Remedy
+from chainrule.doctor.treat.change import Change, NotApplicable
+from chainrule.doctor.treat.compare import FEWEST, MARGIN, Comparison
+from chainrule.doctor.treat.crew import Crew
+from chainrule.doctor.treat.job import Job
+from chainrule.doctor.treat.plan import Plan
+from chainrule.doctor.treat.prescribe import BY_HAND, key_of, prescribe
+from chainrule.doctor.treat.replay import Outcome
+from chainrule.doctor.trials import Trial, Trials, Verdict, titled
+from chainrule.errors import ArgumentError
+
+ROUNDS = 3
+"""Stacked faults that are peeled at most."""
+
+LEAST = 50
+"""Updates below which a replay is not shortened."""
+
+SCREEN = 0.25
+"""Share of the updates of a first, short replay, where replays are long."""
+
+LONG = 2.0
+"""Seconds from which on a replay is long."""
+
+WELL = 0.9
+"""Score from which on a treated training is not examined for further faults."""
+
+Compared = tuple[Comparison, str, str]
+"""Scores, what they measure, and what the validation part lost."""
+
+OnTrial = Callable[[Trial], None]
+Examine = Callable[[Plan, float], Report]
+"""Train the plan and examine it, within so many seconds."""
+
+
+def treat(
+    report: Report, base: Plan, examine: Examine, *, budget: float = 120.0, on_trial: OnTrial | None = None,
+    workers: int | None = None,
+) -> Trials:  # fmt: skip
+    """Try the remedies of the flagged findings for at most `budget` seconds.
+
+    base: the training that was examined. on_trial: called with each Trial as it is settled; None: it is printed.
+    workers: processes for replays; None: as many as there are cores to use, 0: none.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
+        raise ArgumentError(f"treat: budget is a number of seconds above 0, got {budget!r}")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
+        raise ArgumentError(f"treat: workers is a whole number of processes, 0 for none, got {workers!r}")
+    began = time.perf_counter()
+    if not report.flags:
+        return Trials((), notes=("nothing is flagged, so there is nothing to treat",), budget=budget)
+    with Crew(base, workers) as crew:
+        course = _Course(base, crew, began + budget, on_trial or _print, examine)
+        course.run(report)
+        return replace(course.result(), budget=budget, seconds=time.perf_counter() - began)
+
+
+def _print(trial: Trial) -> None:
+    print(trial, flush=True)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A remedy of a finding that can be applied."""
+
+    finding: Finding
+    remedies: tuple[Remedy, ...]
+    plan: Plan
+    changes: tuple[Change, ...]
+
+
+class _Course:
+    """One call of `treat`: what was replayed, what it proved, and what time is left."""
+
+    def __init__(self, base: Plan, crew: Crew, deadline: float, on_trial: OnTrial, examine: Examine) -> None:
+        self.base, self.crew, self.deadline = base, crew, deadline
+        self.on_trial, self.examine = on_trial, examine
+        self.known: dict[object, Outcome] = {}
+        self.trials: list[Trial] = []
+        self.untried: dict[str, None] = {}
+        self.by_hand: dict[str, None] = {}
+        self.not_applicable: dict[str, None] = {}
+        self.notes: list[str] = []
+        self.mended: tuple[Remedy, ...] = ()
+        self.cure: Trial | None = None
+        self.left: tuple[str, ...] = ()
+        self.share, self.seconds = 1.0, 0.0
+
+    @property
+    def time_left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+    def result(self) -> Trials:
+        return Trials(
+            tuple(self.trials), self.cure, tuple(self.untried), tuple(self.by_hand), tuple(self.not_applicable),
+            (*self.notes, *self.crew.notes), left=self.left,
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------- the course
+
+    def run(self, report: Report) -> None:
+        """Findings in their order; what is proven is applied, and the rest is examined again."""
+        if not self._measure(report):
+            return
+        findings: Sequence[Finding] = report.flags
+        for _ in range(ROUNDS):
+            best = self._first_proven(findings)
+            if best is None and not self.mended:
+                best = self._combined(findings)
+            if best is None:
+                break
+            self.mended = (*self.mended, *best.remedies)
+            self.cure = best if not best.mended else self._whole_cure(best)
+            findings = self._examined_again(best)
+            if not findings:
+                return
+        self.left = tuple(f"{f.code} {f.name}" for f in findings) if self.mended else ()
+
+    def _measure(self, report: Report) -> bool:
+        """Replay the training as it was, and choose how long replays may be. False: there was no time even for it."""
+        job = Job()
+        first = self.crew.here(job, self.time_left / 4)
+        if not first.whole and first.steps < min(LEAST, self.base.steps):
+            self._skip(report.flags)
+            self.notes.append("the time did not suffice for one replay of the training as it was")
+            return False
+        made = max(first.steps, 1)
+        full = first.seconds * max(self.base.steps / made, 1.0)
+        options = sum(len(f.remedy) for f in report.flags[:3])
+        needed = full * (options + 4 * FEWEST)
+        self.crew.expect(needed)
+        needed /= max(self.crew.count, 1)
+        least = min(LEAST / self.base.steps, 1.0)
+        self.share = min(1.0, max(least, 0.7 * self.time_left / max(needed, 1e-9)))
+        if self.share < 1:
+            self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
+        self.seconds = full * self.share
+        if first.whole and self.share == 1:
+            self.known[job.key] = first
+        return True
+
+    def _first_proven(self, findings: Sequence[Finding]) -> Trial | None:
+        """The best proven treatment of the first finding that has one."""
+        for i, finding in enumerate(findings):
+            options = list(self._options(finding))
+            if options and self.time_left <= 0:
+                self._skip(findings[i:])
+                return None
+            proven = [t for t in self._tried(options) if t.proven]
+            if proven:
+                return max(proven, key=lambda t: sum(t.after) / t.seeds)
+        return None
+
+    def _options(self, finding: Finding) -> Iterator[_Option]:
+        """The remedies of a finding that change something here; of the others it is said why not."""
+        seen = {key_of((*t.mended, *t.remedies)) for t in self.trials}
+        for remedy in finding.remedy:
+            if remedy.id in BY_HAND:
+                self.by_hand[f"{remedy.text} ({finding.code}: {BY_HAND[remedy.id]})"] = None
+                continue
+            try:
+                plan, changes = prescribe(self.base, (*self.mended, remedy))
+            except NotApplicable as reason:
+                self.not_applicable[f"{titled(remedy)} for {finding.code}: {reason}"] = None
+                continue
+            if key_of((*self.mended, remedy)) not in seen:
+                yield _Option(finding, (remedy,), plan, changes[len(self.mended) :])
+
+    def _tried(self, options: Sequence[_Option]) -> Iterator[Trial]:
+        """Short replays of all on the run's own seed first; then more seeds for those that gain, the best first."""
+        if self.seconds > LONG and self.base.steps * self.share * SCREEN > LEAST:
+            options = self._ordered(options, self.share * SCREEN)
+        jobs = [Job(self.mended, 0, self.share), *(self._job(o, 0) for o in options)]
+        self._replay(jobs)
+        options = sorted(options, key=lambda o: -self._gain(o, self.share))
+        for option in options:
+            trial = self._settled(option)
+            if trial is not None:
+                self.trials.append(trial)
+                self.on_trial(trial)
+                yield trial
+
+    def _ordered(self, options: Sequence[_Option], share: float) -> list[_Option]:
+        """The options by what a short replay gains."""
+        self._replay([Job(self.mended, 0, share), *(self._job(o, 0, share) for o in options)])
+        return sorted(options, key=lambda o: -self._gain(o, share))
+
+    def _gain(self, option: _Option, share: float) -> float:
+        found = self._compared(option, self.mended, 1, share)
+        return -1.0 if found is None else found[0].effect
+
+    def _settled(self, option: _Option, against: tuple[Remedy, ...] | None = None) -> Trial | None:
+        """The verdict, with as many seeds as it needs; None if there was no time for the first."""
+        began = time.perf_counter()
+        against = self.mended if against is None else against
+        found = self._compared(option, against, 1, self.share)
+        if found is None:
+            self.untried[f"{' and '.join(map(titled, option.remedies))} for {option.finding.code}"] = None
+            return None
+        seeds, late = 1, False
+        while found[0].open:
+            seeds = max(FEWEST, seeds + 1)
+            draws = range(seeds)
+            self._replay([job for d in draws for job in (Job(against, d, self.share), self._job(option, d))])
+            more = self._compared(option, against, seeds, self.share)
+            if more is None:
+                late = True
+                break
+            found = more
+        return self._trial(option, found, against, late, time.perf_counter() - began)
+
+    def _trial(
+        self, option: _Option, found: Compared, against: tuple[Remedy, ...], late: bool, seconds: float
+    ) -> Trial:  # fmt: skip
+        compared, measure, harm = found
+        verdict: Verdict = "no effect"
+        said = ""
+        if compared.proven and harm:
+            verdict, said = "worse", harm
+        elif compared.proven:
+            verdict = "proven"
+        elif compared.worse:
+            verdict = "worse"
+        elif late:
+            verdict, said = "unsettled", "the time did not suffice for more seeds"
+        elif compared.effect >= MARGIN:
+            said = "within the spread over seeds"
+        fault = self.known[self._job(option, 0).key].fault
+        changes = option.changes
+        return Trial(
+            option.finding.code, option.finding.name, option.remedies, verdict, compared.before, compared.after,
+            measure, compared.p, round(self.base.steps * self.share), "\n".join(c.diff() for c in changes),
+            "\n".join(c.diff("pytorch") for c in changes), against, fault or said, seconds,
+        )  # fmt: skip
+
+    def _job(self, option: _Option, draw: int, share: float | None = None) -> Job:
+        return Job((*self.mended, *option.remedies), draw, self.share if share is None else share)
+
+    def _replay(self, jobs: Sequence[Job]) -> None:
+        new = [j for j in {j.key: j for j in jobs}.values() if j.key not in self.known]
+        if new and self.time_left > 0:
+            for job, outcome in self.crew.run(new, self.deadline):
+                if outcome.whole:
+                    self.known[job.key] = outcome
+
+    def _compared(self, option: _Option, against: tuple[Remedy, ...], seeds: int, share: float) -> Compared | None:
+        """(scores without and with it, what they measure, what the validation part lost); None: not all known."""
+        before = [self.known.get(Job(against, d, share).key) for d in range(seeds)]
+        after = [self.known.get(self._job(option, d, share).key) for d in range(seeds)]
+        if None in before or None in after:
+            return None
+        pairs = [[o for o in side if o is not None] for side in (before, after)]
+        base = prescribe(self.base, against)[0]
+        alike = _formula(base) == _formula(option.plan)
+        held = self.base.held is not None
+        on_held = held and option.finding.name == "overfitting"
+
+        def score(o: Outcome, held: bool) -> float:
+            if held:
+                return (o.held_progress if alike else o.held_skill) or 0.0
+            return o.progress if alike else o.skill
+
+        sides = [tuple(score(o, on_held) for o in side) for side in pairs]
+        kind = "loss" if alike else "R2" if self.base.truth.kind == "numbers" else "accuracy"
+        measure = f"{'validation' if on_held else 'training'} {kind}"
+        harm = ""
+        if held and not on_held:
+            lost = [sum(score(o, True) for o in side) / seeds for side in pairs]
+            if lost[1] < lost[0] - MARGIN:
+                harm = f"the validation {kind} fell from {lost[0]:.0%} to {lost[1]:.0%}"
+        return Comparison(sides[0], sides[1]), measure, harm
+
+    def _skip(self, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            for remedy in finding.remedy:
+                if remedy.id not in BY_HAND:
+                    self.untried[f"{titled(remedy)} for {finding.code}"] = None
+
+    # ---------------------------------------------------------------------------------------- stacked faults
+
+    def _combined(self, findings: Sequence[Finding]) -> Trial | None:
+        """Where no remedy helps alone: the first remedies of the first two causes together, then without each part."""
+        firsts = []
+        for finding in findings[:2]:
+            usable = list(self._untreated(finding))
+            firsts += usable[:1]
+        if len(firsts) < 2 or self.time_left <= 0:
+            return None
+        trial = self._together(findings[0], tuple(r for o in firsts for r in o.remedies))
+        return trial if trial is not None and trial.proven else None
+
+    def _untreated(self, finding: Finding) -> Iterator[_Option]:
+        for remedy in finding.remedy:
+            if remedy.id in BY_HAND:
+                continue
+            try:
+                plan, changes = prescribe(self.base, (remedy,))
+            except NotApplicable:
+                continue
+            yield _Option(finding, (remedy,), plan, changes)
+
+    def _together(self, finding: Finding, remedies: tuple[Remedy, ...]) -> Trial | None:
+        """Several remedies beside the untreated training; None if there was no time or they do not combine."""
+        held, self.mended = self.mended, ()
+        try:
+            plan, changes = prescribe(self.base, remedies)
+            option = _Option(finding, remedies, plan, changes)
+            self._replay([Job((), 0, self.share), self._job(option, 0)])
+            trial = self._settled(option)
+        except NotApplicable:
+            return None
+        finally:
+            self.mended = held
+        if trial is not None:
+            self.trials.append(trial)
+            self.on_trial(trial)
+        return trial
+
+    def _whole_cure(self, last: Trial) -> Trial:
+        """All that was proven, beside the untreated training, without the parts that it does not need."""
+        finding = Finding(
+            last.code, last.name, "error", "", 0, None, "", "", last.remedies, "", "none", 1.0, False
+        )  # fmt: skip
+        whole = self._together(finding, self.mended)
+        if whole is None or not whole.proven:
+            return last
+        for remedy in whole.remedies[:-1]:
+            rest = tuple(r for r in whole.remedies if r is not remedy)
+            smaller = self._together(finding, rest) if self.time_left > 0 else None
+            if smaller is not None and smaller.proven and _mean(smaller.after) >= _mean(whole.after) - MARGIN:
+                whole = smaller
+        self.mended = whole.remedies
+        return whole
+
+    def _examined_again(self, best: Trial) -> Sequence[Finding]:
+        """What is still flagged with the cure applied; nothing where it goes well or there is no time to look."""
+        if _mean(best.after) >= WELL or self.time_left < 2 * self.seconds + 1:
+            return ()
+        plan, _ = prescribe(self.base, self.mended)
+        again = self.examine(replace(plan, steps=max(1, round(plan.steps * self.share))), self.time_left / 4)
+        return again.flags
+
+
+def _formula(plan: Plan) -> tuple[str, bool]:
+    """Equal for plans whose losses are the same function of prediction and truth, up to the targets' scale."""
+    return plan.loss_name, getattr(plan.loss, "weight", None) is not None
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores) if scores else 0.0
