@@ -69,21 +69,20 @@ def _judged(program: Program, seed: int, treat: float) -> dict[str, Any]:
     x, y = program.rows()
     net, options = program.net(), program.options
     run, refused = None, ""
+    common = {"loss": program.loss, "optimizer": program.optimizer, "batch_size": program.batch, "seed": seed}
     if not program.odds:
         try:
-            run = cr.fit(net, (x, y), loss=program.loss, optimizer=program.optimizer, batch_size=program.batch,
-                         epochs=program.epochs, seed=seed, progress=False, **options)  # fmt: skip
+            run = cr.fit(net, (x, y), epochs=program.epochs, progress=False, **common, **options)
         except ChainruleError as error:
             refused = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    if run is not None:
-        report = run.examine()
-    else:
-        try:
-            report = cr.diagnose(program.net(), (x, y), loss=program.loss, optimizer=program.optimizer, seed=seed,
-                                 batch_size=program.batch, epochs=program.epochs, l2=options.get("l2", 0.0))  # fmt: skip
-        except ChainruleError as error:
-            return {"refused": refused, "standing": "refused", "finished": False, "flags": [], "findings": [],
-                    "evidence": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}  # fmt: skip
+    try:
+        if run is not None:
+            report = run.examine()
+        else:
+            report = cr.diagnose(program.net(), (x, y), epochs=program.epochs, l2=options.get("l2", 0.0), **common)
+    except ChainruleError as error:
+        nothing = {"standing": "refused", "finished": False, "flags": [], "findings": []}
+        return nothing | {"refused": refused, "evidence": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     result = {
         "refused": refused,
         "standing": report.standing.name,
@@ -95,16 +94,22 @@ def _judged(program: Program, seed: int, treat: float) -> dict[str, Any]:
         "evidence": report.flags[0].evidence if report.flags else "",
         "examined": round(report.seconds, 4),
     }
-    if treat and run is not None and report.flags:
+    if treat and report.flags and program.kind == "faulty":
         result["treated"] = _treated(report, treat)
     return result
 
 
 def _treated(report: Any, budget: float) -> dict[str, Any]:
-    """What a treatment of `budget` seconds proves."""
-    plan = report.treat(budget=budget)
-    cure = plan.cure
-    return {"cured": cure is not None, "cure": "" if cure is None else str(cure)}
+    """What treatments within `budget` seconds prove: the cure, and whether the first finding's own remedy is one."""
+    from chainrule.errors import ChainruleError
+
+    try:
+        found = report.treat(budget=budget, on_trial=lambda trial: None, workers=0)
+    except ChainruleError as error:
+        return {"cured": False, "cure": "", "first": False, "said": str(error)[:200]}
+    proven = [trial for trial in found.trials if trial.proven]
+    return {"cured": bool(proven), "cure": str(proven[0]) if proven else "",
+            "first": any(trial.name == report.flags[0].name for trial in proven), "tried": len(found.trials)}  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ all of them

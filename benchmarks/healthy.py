@@ -1,8 +1,9 @@
-"""Healthy runs of the doctor's benchmark: trainings that work, and trainings that came to their end, noise among them."""
+"""Healthy runs of the doctor's benchmark: trainings that work, and such that came to their end, noise among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def _sequences() -> of.Rows:
 def _normed(*widths: int, norm: type = nn.BatchNorm1d, function: type = nn.ReLU) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         layers: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:-1], strict=False):
+        for a, b in pairwise(widths[:-1]):
             layers += [nn.Linear(a, b), norm(b), function()]
         return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 

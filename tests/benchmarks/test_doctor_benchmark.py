@@ -9,11 +9,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 pytest.importorskip("sklearn")
 
-from benchmarks import doctor  # noqa: E402
-from benchmarks.faulty import OMITTED, PROGRAMS  # noqa: E402
-from benchmarks.healthy import CONVERGED, HEALTHY  # noqa: E402
-
-from chainrule.doctor.rules import all_rules  # noqa: E402
+from benchmarks import doctor
+from benchmarks.faulty import OMITTED, PROGRAMS
+from benchmarks.healthy import CONVERGED, HEALTHY
+from chainrule.doctor.rules import all_rules
 
 
 def test_every_fault_is_the_name_of_a_rule():

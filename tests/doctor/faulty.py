@@ -302,8 +302,8 @@ def sick(seed: int = 0, width: int = 64) -> list[Program]:
         ),
         program(
             "stacked exponentials",
-            mlp(2, w // 8, w // 8, w // 8, 2, f=Exponential),
-            (cx * 3, cy),
+            mlp(2, w // 8, w // 8, 2, f=Exponential),
+            (cx * 2, cy),
             ce,
             adam(1e-3),
             "exploding-activation",

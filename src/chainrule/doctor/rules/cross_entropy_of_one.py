@@ -7,7 +7,6 @@ from chainrule.doctor.case import Case
 from chainrule.doctor.examples import HEAD, HEALTHY, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 
-
 OVER_CLASSES = ("cross_entropy", "probability_cross_entropy", "share_cross_entropy", "nll")
 
 

@@ -11,7 +11,6 @@ from chainrule.doctor.rule import Remedy, Rule, Sign
 from chainrule.record import Quantity, series
 from chainrule.record.facts import SweepPoint
 
-
 FIXED = ("Adam", "AdamW", "RMSprop")
 """Optimizers whose steps are about the learning rate in size, whatever the gradient."""
 

@@ -7,7 +7,6 @@ from chainrule.doctor.case import Case
 from chainrule.doctor.examples import HEAD, HEALTHY, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 
-
 PROBABILITIES = ("binary_cross_entropy", "probability_cross_entropy", "share_cross_entropy")
 """Losses that take the logarithm of outputs."""
 
