@@ -105,8 +105,8 @@ def images(
 
 
 def signals(
-    length: int, filters: Sequence[tuple[int, int]], widths: Sequence[int], last: str, pool: int = 1, mean: bool = False,
-    bias: bool = True,
+    length: int, filters: Sequence[tuple[int, int]], widths: Sequence[int], last: str, pool: int = 1,
+    mean: bool = False, bias: bool = True,
 ) -> Callable[[], nn.Sequential]:  # fmt: skip
     """One-dimensional convolutions, as those of images one pixel high, with ReLU; then dense layers."""
 

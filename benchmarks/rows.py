@@ -1,4 +1,4 @@
-"""Rows of the doctor's benchmark: small sets that are there offline, and truth tables and formulas as programs had them."""
+"""Rows of the doctor's benchmark: small sets that are there offline, truth tables and formulas."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ class ClimbingLoss(Rule):
     severity = "error"
     factor = "optimizer"
     why = (
-        "A step against the gradient lowers the loss if it is small enough; that is what a derivative says. If the loss "
-        "rises at every rate, the less the smaller the rate, then the steps go along the gradient: a sign is wrong."
+        "A step against the gradient lowers the loss if it is small enough; that is what a derivative says. If the "
+        "loss rises at every rate, the less the smaller the rate, then the steps go along the gradient: a sign is wrong."
     )
     remedy = (
         Remedy(
