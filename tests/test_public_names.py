@@ -17,6 +17,7 @@ NAMES = [
     "binary_cross_entropy_with_logits",
     "check_gradients",
     "checkpoint",
+    "compare",
     "compile",
     "constant",
     "cross_entropy",
@@ -50,6 +51,7 @@ NAMES = [
     "threads",
     "value_and_grad",
     "vjp",
+    "watch",
     "where",
 ]
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from chainrule.training import Callback as Callback
     from chainrule.training import EarlyStopping as EarlyStopping
     from chainrule.training import Run as Run
+    from chainrule.training.compare import compare as compare
     from chainrule.training.fit import fit as fit
     from chainrule.training.step import step as step
 
@@ -67,7 +68,7 @@ _HOMES = {
     "mae manual_seed mse primitive scan stop_gradient where",
     "chainrule.see": "Explanation Flow activations explain flow gradients",
     "chainrule.see.derivation": "derivation",
-    "chainrule.training": "Callback EarlyStopping Run fit step",
+    "chainrule.training": "Callback EarlyStopping Run compare fit step",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _MODULES = (

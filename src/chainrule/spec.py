@@ -19,6 +19,7 @@ FLOAT64 = np.dtype("float64")
 
 DTYPES = {d.name: d for d in (BOOL, np.dtype("uint8"), INT32, INT64, UINT32, FLOAT32, FLOAT64)}
 """Every element type a tensor can have, by name."""
+_KNOWN = {d: d for d in DTYPES.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class TensorSpec:
 
 def as_dtype(dtype: object) -> np.dtype:
     """The dtype that a name, NumPy dtype or NumPy scalar type stands for; DTypeError if tensors cannot hold it."""
+    if isinstance(dtype, np.dtype) and dtype in _KNOWN:  # NumPy makes a dtype's name anew each time, which is slow
+        return _KNOWN[dtype]
     try:
         found = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
     except TypeError:

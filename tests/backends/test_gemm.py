@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
 from chainrule.backends.native.build import gemm_function
-from chainrule.backends.native.gemm import gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.gemm import PACKED, PARAMETERS, gemm_blocks, gemm_name, gemm_params
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.errors import ArgumentError, MissingDependencyError
 from chainrule.kernel import Gemm, Matrix
@@ -30,6 +31,9 @@ SIZES = [
     (33, 17, 65),
     (64, 130, 70),
     (300, 520, 40),
+    (40, 50, 600),
+    (300, 45, 90),
+    (25, 70, 700),
 ]
 
 
@@ -77,6 +81,31 @@ def test_products_agree_with_numpy_in_every_layout(m, n, k, dtype):
         assert (np.abs(c - exact) <= tolerance * bound).all()
         c[...] = before
         np.testing.assert_array_equal(around_view, around)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("right_turned", [False, True])
+@pytest.mark.parametrize("left_turned", [False, True])
+def test_an_element_has_the_same_bits_in_whatever_block_it_is_computed(left_turned, right_turned, dtype):
+    m, n, k = 37, 90, 700
+    draw = np.random.default_rng(3)
+    a, b = (draw.standard_normal(s).astype(dtype) for s in ((k, m) if left_turned else (m, k), (n, k)))
+    b = b if right_turned else np.ascontiguousarray(b.T)
+    left = Matrix(0, 0, 1, m) if left_turned else Matrix(0, 0, k, 1)
+    right = Matrix(1, 0, 1, k) if right_turned else Matrix(1, 0, n, 1)
+    product = Gemm(m, n, k, left, right, Matrix(2, 0, n, 1))
+    whole, cut = np.empty((m, n), dtype), np.empty((m, n), dtype)
+    multiplied(product, dtype, a, b, whole, blocks=[(0, m, 0, n)])
+    columns = [(0, 1), (1, 30), (30, 64), (64, n)]
+    multiplied(
+        product, dtype, a, b, cut, blocks=[(r, s, c, d) for r, s in ((0, 5), (5, 29), (29, m)) for c, d in columns]
+    )
+    assert work_is_packed(product)
+    np.testing.assert_array_equal(whole, cut)
+
+
+def work_is_packed(product: Gemm) -> bool:
+    return gemm_params(product)[PARAMETERS.index("way")] == PACKED
 
 
 @pytest.mark.parametrize("adds", [False, True])
@@ -183,7 +212,7 @@ def test_the_kernel_that_runs_is_known():
 
 def test_a_missing_openblas_says_what_to_install(monkeypatch):
     blas.cache_clear()
-    monkeypatch.setitem(sys.modules, "scipy_openblas64", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'scipy-openblas64>=0\.3\.29'"):
         blas()
     monkeypatch.undo()

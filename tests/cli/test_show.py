@@ -68,14 +68,26 @@ def test_the_chain_of_one_weight_is_shown_and_a_wrong_name_answered(command, run
     assert "--stage derivation" in command("show", run, "--stage", "graph", "--format", "html").err
 
 
-def test_a_run_from_python_is_shown_with_shapes(command):
+def test_a_run_from_python_is_shown_with_its_rows_and_with_shapes_where_it_kept_none(command):
     x, y = np.random.default_rng(0).normal(size=(8, 3)), np.arange(8) % 2
-    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    cr.fit(net, (x, y), loss="cross_entropy", optimizer=optim.SGD(0.1), epochs=1, batch_size=4, run_dir="runs/own")
-    ended = command("show", "runs/own", "--json")
-    assert json.loads(ended.out.splitlines()[-1])["loss"] is None
-    assert (
-        "W2 = W2 - 0.1 * d[W2]" in command("show", "runs/own").out or "W1 = W1 - 0.1" in command("show", "runs/own").out
-    )
-    refused = command("show", "runs/own", "--format", "numpy")
+    for kept, name in enumerate(("runs/none", "runs/own")):
+        net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        run = cr.fit(net, (x, y), loss="cross_entropy", optimizer=optim.SGD(0.1), epochs=1, batch_size=4,
+                     run_dir=name, keep_rows=kept, progress=False)  # fmt: skip
+    assert command("show", "runs/own", "--json").json["loss"] == pytest.approx(run.explain().trace.loss)
+    assert command("show", "runs/none", "--json").json["loss"] is None
+    assert " - 0.1 * d[W" in command("show", "runs/none").out
+    refused = command("show", "runs/none", "--format", "numpy")
     assert refused.code == 2 and "made from shapes" in refused.err
+    refused = command("show", "runs/none", "--stage", "flow")
+    assert refused.code == 2 and "kept no rows" in refused.err
+
+
+def test_the_flow_of_a_run_is_that_of_python_and_fits_into_80_columns(command, run, monkeypatch):
+    loaded = cr.Run.load(run).flow()
+    assert command("show", run, "--stage", "flow", "--json").json["table"] == json.loads(json.dumps(loaded.table()))
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = command("show", run, "--stage", "flow")
+    assert ended.code == 0 and "the error, back" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert command("show", run, "--stage", "flow", "--out", "flow.txt").code == 0

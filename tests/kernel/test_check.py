@@ -18,7 +18,9 @@ from chainrule.kernel import (
     Nest,
     Op,
     Program,
+    Rows,
     Store,
+    Together,
 )
 from chainrule.kernel.check import check
 from chainrule.spec import BOOL, FLOAT32, INT64
@@ -76,3 +78,25 @@ def test_a_load_that_a_predicate_guards_may_point_outside():
     inside = Op(BOOL, "less", (Const(INT64, 1), Const(INT64, 0)))
     guarded = Load(FLOAT32, 0, Affine(100, (("v", 1),)), inside)
     check(program(storing(Store(1, AT, guarded))), "a test")
+
+
+def copying(source, target, at=AT, extent=8):
+    return Nest((), (), (LaneLoop("v", extent, (), (Store(target, at, Load(FLOAT32, source, at)),)),))
+
+
+def test_rows_that_meet_in_a_buffer_that_is_written_are_refused():
+    backwards = Affine(7, (("v", -1),))
+    check(program(Rows(4, (copying(0, 2), copying(2, 1)))), "test")
+    with pytest.raises(GraphError, match=r"rows meet in buffer [12], which is written among them"):
+        check(program(Rows(4, (copying(0, 2), copying(2, 1, backwards)))), "test")
+
+
+def test_points_that_cannot_be_dealt_out_to_rows_are_refused():
+    with pytest.raises(GraphError, match="cannot be dealt out to 3 rows"):
+        check(program(Rows(3, (copying(0, 1),))), "test")
+
+
+def test_statements_at_once_of_which_one_reads_what_another_writes_are_refused():
+    check(program(Together((copying(0, 1), copying(0, 2)))), "test")
+    with pytest.raises(GraphError, match="run at once touch what one of them writes"):
+        check(program(Together((copying(0, 2), copying(2, 1)))), "test")

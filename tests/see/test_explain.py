@@ -45,7 +45,7 @@ def check_that_it_adds_up(trace, name, bound):
         assert abs(it.factors.agreement) <= 1 + 1e-12
     if it.gradient and abs(it.gradient) > 1e3 * bound * whole:
         shares = 100 * np.append(it.by_sample, it.penalty) / it.gradient
-        assert shares.sum() == pytest.approx(100, rel=1e-2 if bound > 1e-6 else 1e-8)
+        assert shares.sum() == pytest.approx(100, rel=bound * whole / abs(it.gradient))
     if it.paths:
         size = sum(abs(p.value) for p in it.paths) + whole
         # Sums over samples and units above cancel among themselves, behind a norm most of all.
@@ -56,7 +56,8 @@ def check_that_it_adds_up(trace, name, bound):
                 assert abs(sum(p.value for p in path.above) - path.value) <= 1e4 * bound * size, (name, path.name)
     if it.chain is not None:
         assert it.chain.value == pytest.approx(np.prod([f.value for f in it.chain.factors]), rel=1e-12, abs=1e-300)
-        assert abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) <= bound * whole
+        size = abs(it.chain.value) + abs(it.chain.others) + whole
+        assert abs(it.chain.value + it.chain.others - it.by_sample[it.sample]) <= bound * size
     return it
 
 

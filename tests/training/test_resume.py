@@ -158,7 +158,7 @@ def test_an_epoch_whose_metrics_came_after_the_checkpoint_is_measured_again(tmp_
 
 def killed(recipe: tuple[str, str], directory: Path, step: int, every: int) -> None:
     """Start the training in a process of its own, and end it by SIGKILL soon after the step."""
-    command = [sys.executable, recipes.__file__, str(directory), *recipe, str(every), "0.002"]
+    command = [sys.executable, recipes.__file__, str(directory), *recipe, str(every), "0.005"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -14,9 +14,11 @@ from typer.main import get_command
 
 from chainrule.cli import data
 from chainrule.cli.check import check
+from chainrule.cli.compare import compare
 from chainrule.cli.demo import demo
 from chainrule.cli.doctor import doctor
 from chainrule.cli.escape import escaped
+from chainrule.cli.explain import explain
 from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, USAGE, Failure, failure_of
 from chainrule.cli.info import info
 from chainrule.cli.output import json_line
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, show, check, doctor, info, demo):
+for command in (train, predict, explain, show, compare, check, doctor, info, demo):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -51,7 +53,9 @@ def chainrule(
     Examples:
       chainrule train digits                  learn handwritten digits
       chainrule predict runs/digits           what the network says about rows it never saw
+      chainrule explain runs/digits           why a weight has the gradient that it has
       chainrule show runs/digits              its next update, line by line
+      chainrule compare runs/a runs/b         where two runs part
       chainrule demo step                     backpropagation on a 2-2-1 network, in numbers
       chainrule check runs/digits             its gradients against finite differences
       chainrule doctor train.py               what keeps a PyTorch script from learning

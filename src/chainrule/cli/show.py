@@ -53,14 +53,15 @@ def show(
 ) -> None:  # fmt: skip
     """Show the next training step of a run: forward, backward, update.
 
-    Numbers are those of a first batch of the run's rows, in the order of the file; where the rows are not at hand, as
-    for a run from Python, shapes take their place.
+    Numbers are those of the batch that the run kept of its training rows; a run that kept none (keep_rows=0) is shown
+    with shapes.
 
     \b
     Examples:
       chainrule show runs/digits
       chainrule show runs/digits --format latex --weight '0.weight[7, 2]'
       chainrule show runs/digits --format numpy --out step.py
+      chainrule show runs/digits --stage flow
       chainrule show runs/digits --stage program
     """
     from chainrule.cli.stages import Asked, show_stage

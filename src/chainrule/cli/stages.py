@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chainrule.cli.escape import escaped
+from chainrule.cli.explaining import WIDEST
 from chainrule.cli.output import Output, line_width
-from chainrule.cli.rows import rows_of
-from chainrule.cli.settings import kept_settings
-from chainrule.errors import ArgumentError, ChainruleError
+from chainrule.errors import ArgumentError
 from chainrule.graph import Graph
 from chainrule.optim import Optimizer, from_description
 from chainrule.record.durable import replace_file
@@ -48,37 +45,22 @@ class Asked:
 def show_stage(path: Path, asked: Asked, output: Output) -> None:
     """Work out what was asked, and print it or write it to a file."""
     run = Run.load(path)
-    batch = _batch(path, run)
     found: dict[str, Any] = {"schema": 1, "run": str(path), "stage": asked.stage}
     if asked.stage == "flow":
-        text, data = _flow(run, batch)
+        flow = run.flow()
+        text, data = flow.text(min(line_width(), WIDEST)), flow.to_dict()
     elif asked.stage == "derivation":
-        derivation = run.derivation(*batch) if batch else run.derivation()
+        derivation = run.derivation()
         # The lines that called the operations are those of the command line, which say nothing.
         derivation = replace(derivation, lines=tuple(replace(line, source="") for line in derivation.lines))
         derivation = derivation.unfold() if asked.every else derivation
         text, data = _as(derivation, asked), {"format": asked.form, **derivation.to_dict()}
     else:
-        text = _compiled(_graph(run, batch), asked.stage)
+        text = _compiled(_graph(run), asked.stage)
         data = {}
     _deliver(text, asked, output)
     output.next(*_next(path, asked))
     output.result({**found, **data, "text": text, "out": None if asked.out is None else str(asked.out)})
-
-
-def _batch(path: Path, run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-    """The first rows of the run's data; None where the command line did not start it, or the file has gone."""
-    settings = kept_settings(path)
-    if settings is None:
-        return None
-    try:
-        rows = rows_of(settings)
-    except (ChainruleError, OSError):
-        return None
-    y = rows.y
-    if run.config.loss.name.startswith("binary_cross_entropy"):
-        y = y.reshape(len(y), -1).astype(run.net.dtype)
-    return rows.x[: run.config.batch_size], y[: run.config.batch_size]
 
 
 def _as(derivation: Derivation, asked: Asked) -> str:
@@ -87,17 +69,18 @@ def _as(derivation: Derivation, asked: Asked) -> str:
     if asked.form == "html":
         return f'<!doctype html>\n<meta charset="utf-8">\n<title>derivation</title>\n{derivation.html()}'
     if asked.form == "text":
-        return derivation.text(min(line_width(), 140))
+        return derivation.text(min(line_width(), WIDEST))
     return derivation.markdown() if asked.form == "markdown" else derivation.numpy()
 
 
-def _graph(run: Run, batch: tuple[np.ndarray, np.ndarray] | None) -> Graph:
+def _graph(run: Run) -> Graph:
     config = run.config
     optimizer: Optimizer = from_description({"name": config.optimizer.name, "arguments": config.optimizer.arguments})
     options = checked_options(config.clip_norm, config.clip_value, config.l1, config.l2)
     loss = loss_of(run.config)
     with in_training(run.net):
-        specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch) if batch else shapes_of(run)
+        kept = run.kept.batches if run.kept else ()
+        specs = tuple(TensorSpec(a.shape, a.dtype) for a in kept[0]) if kept else shapes_of(run)
         step = TrainingStep(lambda x, y: loss(run.net(x), y), run.net, optimizer, options, "reference", config.seed)
         return step.trace(specs).graph
 
@@ -111,14 +94,6 @@ def _compiled(graph: Graph, stage: str) -> str:
     if not isinstance(compiled, Compiled):
         raise ArgumentError(f"there is no {stage} without the native backend: pip install llvmlite scipy-openblas64")
     return str(compiled.program) if stage == "program" else compiled.source
-
-
-def _flow(run: Run, batch: tuple[np.ndarray, np.ndarray] | None) -> tuple[str, dict[str, Any]]:
-    flow = getattr(run, "flow", None)
-    if flow is None:
-        raise ArgumentError("this version of chainrule has no flow yet: use --stage derivation")
-    found = flow()
-    return str(found), found.to_dict()
 
 
 def _deliver(text: str, asked: Asked, output: Output) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.treat.subject import subject_of_task
-from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled
+from chainrule.doctor.trial.facts import head_facts, layer_facts
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Loss, Task, Trials, curvatures, practitioners_checks, redraws
 from chainrule.doctor.verdict import judge
@@ -22,6 +22,7 @@ from chainrule.nn import Module
 from chainrule.optim import Adam, Optimizer, describe
 from chainrule.record import NETWORK, Facts, Quantity, RunRecord, measurements_of
 from chainrule.record.facts import NotFinite, TargetFacts, TrainingFacts, TrialFacts
+from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named
 from chainrule.training.source import source_of
 from chainrule.training.step import checked_options

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
 from chainrule.doctor.standing import standing_of
-from chainrule.doctor.trial.facts import data_facts, head_facts, layer_facts, sampled, training_facts
+from chainrule.doctor.trial.facts import head_facts, layer_facts, training_facts
 from chainrule.doctor.trial.observe import Observer
 from chainrule.doctor.trial.practice import Task, Trials, curvatures, gains, practitioners_checks, standing_facts
 from chainrule.doctor.verdict import judge
@@ -20,6 +20,7 @@ from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description
 from chainrule.record import Facts, RunRecord, measurements_of, read_record, series
 from chainrule.record.facts import NotFinite, StandingFacts
+from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named, targets_for
 from chainrule.training.step import checked_options
 

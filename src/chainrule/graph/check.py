@@ -11,12 +11,14 @@ from chainrule.graph.source import shown
 from chainrule.graph.tensor import Node, Tensor
 
 
-def check(graph: Graph) -> None:
+def check(graph: Graph, checked: set[Node] | None = None) -> None:
     """GraphError with the first node that breaks the rules of a graph, bodies included.
 
     Every value read is an input, a constant or made by an earlier node; serials are an order of evaluation; shapes and
     dtypes are those that the primitive's shape rule gives.
+    checked: nodes whose shapes and dtypes are known to be right, to which those of this graph are added.
     """
+    checked = set() if checked is None else checked
     known: set[Any] = {x.key for x in graph.inputs}
     if len(known) != len(graph.inputs):
         raise GraphError(f"a graph names one value twice among its {len(graph.inputs)} inputs")
@@ -24,10 +26,12 @@ def check(graph: Graph) -> None:
         for node in graph.nodes():
             for i, x in enumerate(node.inputs):
                 _check_read(node, i, x, known)
-            _check_specs(node)
-            for body in node.parameters.values():
-                if isinstance(body, Graph):
-                    check(body)
+            if node not in checked:
+                _check_specs(node)
+                for body in node.parameters.values():
+                    if isinstance(body, Graph):
+                        check(body, checked)
+                checked.add(node)
             known.update((node, i) for i in range(len(node.specs)))
     for i, y in enumerate(graph.outputs):
         if y.key not in known and y.array is None:

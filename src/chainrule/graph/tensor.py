@@ -321,11 +321,12 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
         return array.astype(dtype, copy=False)
     if (not isinstance(value, (np.ndarray, np.generic)) and array.dtype.kind == "f") or array.dtype == np.float16:
         return array.astype(FLOAT32)
-    if array.dtype.name == "uint64" and array.size and array.max() > np.iinfo(INT64).max:
+    unsigned = array.dtype.kind == "u" and array.dtype.itemsize == 8
+    if unsigned and array.size and array.max() > np.iinfo(INT64).max:
         raise DTypeError(f"uint64 becomes int64 here, which cannot hold {array.max()}: convert it to another dtype")
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"cannot make a tensor of dtype {array.dtype}: convert it to numbers, as .astype(float)")
-    return array.astype(as_dtype(array.dtype) if array.dtype.name != "uint64" else INT64, copy=False)
+    return array.astype(INT64 if unsigned else as_dtype(array.dtype), copy=False)
 
 
 def constant(value: Any) -> Tensor:

@@ -46,9 +46,12 @@ def _scheduled(statements: list[Nest | Gemm], program: Program) -> list[Statemen
         chain = _Chain(rows, [program.buffers[b].size for b in range(len(program.buffers))])
         for s in statements:
             chain.take(facts[id(s)])
-        if not chain.waits:
+        if not chain.inside:
             break
-        made += [*_side_by_side(chain.before), Rows(rows, tuple(chain.inside))]
+        if chain.waits:
+            made += [*_side_by_side(chain.before), Rows(rows, tuple(chain.inside))]
+        else:
+            made += _side_by_side(chain.before + chain.inside)
         statements = chain.after
     return [*made, *(_by_level(statements, facts) if made else _side_by_side(statements))]
 

@@ -60,14 +60,14 @@ class Adam(Optimizer):
         return (*decay, *moment_formula(step, lr, self.betas, self.eps, self.amsgrad))
 
     def scalars(self, step: int, lr: float) -> dict[str, float]:
-        return bias_corrections(step, lr, self.betas)
+        return bias_corrections(step, lr, self.betas, self.eps)
 
     def update(
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.weight_decay:
             gradient = gradient + self.weight_decay * parameter
-        change, after = moment_change(gradient, state, scalars, self.betas, self.eps)
+        change, after = moment_change(gradient, state, scalars, self.betas)
         return parameter - change, after
 
 
@@ -93,9 +93,13 @@ def moment_formula(step: int, lr: float, betas: tuple[float, float], eps: float,
     )
 
 
-def bias_corrections(step: int, lr: float, betas: tuple[float, float]) -> dict[str, float]:
-    """lr / (1 - β1^t), and √(1 - β2^t)."""
-    return {"step_size": lr / (1.0 - betas[0] ** step), "second_correction": math.sqrt(1.0 - betas[1] ** step)}
+def bias_corrections(step: int, lr: float, betas: tuple[float, float], eps: float) -> dict[str, float]:
+    """lr √(1 - β2^t) / (1 - β1^t), and eps √(1 - β2^t).
+
+    Kingma & Ba 2015, end of section 2: with both an element needs no division but the one by its own √v.
+    """
+    second = math.sqrt(1.0 - betas[1] ** step)
+    return {"step_size": lr * second / (1.0 - betas[0] ** step), "eps": eps * second}
 
 
 def moment_change(
@@ -103,7 +107,6 @@ def moment_change(
     state: Mapping[str, Tensor],
     scalars: Mapping[str, Tensor],
     betas: tuple[float, float],
-    eps: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What a step takes away from the parameter, and the state after it."""
     mean = betas[0] * state["exp_avg"] + (1.0 - betas[0]) * gradient
@@ -111,4 +114,4 @@ def moment_change(
     after, divisor = {"exp_avg": mean, "exp_avg_sq": squares}, squares
     if "max_exp_avg_sq" in state:
         after["max_exp_avg_sq"] = divisor = maximum(state["max_exp_avg_sq"], squares)
-    return scalars["step_size"] * (mean / (sqrt(divisor) / scalars["second_correction"] + eps)), after
+    return scalars["step_size"] * (mean / (sqrt(divisor) + scalars["eps"])), after

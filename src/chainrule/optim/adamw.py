@@ -50,12 +50,12 @@ class AdamW(Optimizer):
         return (*decay, *moment_formula(step, lr, self.betas, self.eps, self.amsgrad))
 
     def scalars(self, step: int, lr: float) -> dict[str, float]:
-        return {**bias_corrections(step, lr, self.betas), "decay": lr * self.weight_decay}
+        return {**bias_corrections(step, lr, self.betas, self.eps), "decay": lr * self.weight_decay}
 
     def update(
         self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], scalars: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         # Not parameter * (1 - decay): in float32, 1 - 1e-5 has lost the third digit of the decay.
         decayed = parameter - scalars["decay"] * parameter
-        change, after = moment_change(gradient, state, scalars, self.betas, self.eps)
+        change, after = moment_change(gradient, state, scalars, self.betas)
         return decayed - change, after

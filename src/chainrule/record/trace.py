@@ -127,9 +127,12 @@ class LayerTrace:
         """How z moves if ``a`` moves by ``tangent`` (both with this layer's axes); None where that is not a product."""
         if self.weight is None or tangent.shape != self.a.shape:
             return None
-        if self.form == "linear" and self.weight.ndim == 2:
-            return tangent @ self.weight.T
-        return tangent @ self.weight if self.form == "matmul" else None
+        if self.form not in ("linear", "matmul") or self.weight.ndim != 2:
+            return None
+        weight = self.weight.T if self.form == "linear" else self.weight
+        # Mostly one unit moves, and then the others' columns are zeros to multiply with.
+        moving = np.flatnonzero(tangent.reshape(-1, tangent.shape[-1]).any(axis=0))
+        return tangent[..., moving] @ weight[moving]
 
 
 def behind(index: tuple[int, ...], row: int | slice = slice(None)) -> Any:

@@ -130,10 +130,14 @@ class Flow:
             return f"nothing reaches {name}: {why}"
         return ""
 
-    def __str__(self) -> str:
+    def text(self, width: int = 100) -> str:
+        """The picture in lines of at most ``width`` characters, where the names of layers leave room."""
         from chainrule.see.budget_text import text_of
 
-        return text_of(self)
+        return text_of(self, width)
+
+    def __str__(self) -> str:
+        return self.text()
 
     __repr__ = __str__
 

@@ -5,67 +5,83 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from chainrule.see.folding import folded
+
 if TYPE_CHECKING:
     from chainrule.see.budget import Flow, Gain
 
-BAR = 14
+WIDTH = 100
+BAR, SHORTEST = 14, 4
+"""Characters of a full bar; where there is room for fewer than the shortest, there are none."""
 DECADES = 7.0
 """A full bar is the largest of its column, an empty one ten million times less."""
 
 
-def text_of(it: Flow) -> str:
-    """The table, then the links from the loss back, then the verdict."""
-    return "\n".join([*_table(it), "", *_links(it), "", *_forward(it), "", _verdict(it)])
+def text_of(it: Flow, width: int = WIDTH) -> str:
+    """The table, then the links from the loss back, then the values forward and the verdict."""
+    parts = [_table(it, width), _links(it, width), _forward(it, width), folded(_verdict(it), width, 2)]
+    return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts if part)
 
 
-def _table(it: Flow) -> list[str]:
-    width = max([len(r.name) for r in it.rows] + [9])
-    lines = [
-        f"step {it.trace.step}, {it.trace.rows} samples, loss {it.trace.loss:.4g}      "
-        "gradient = uses x activation x error x agreement (root mean squares)",
-        f"{'parameter':<{width}} {'activation':>10} {'error':>9} {'agreement':>9} {'uses':>5} {'gradient':>9}",
-    ]
-    most = max((r.gradient for r in it.rows), default=0.0)
+def _with_bars(lines: list[str], sizes: list[float], width: int) -> list[str]:
+    """Lines of a table with a bar behind each, as long as there is room for."""
+    room = min(width - max(map(len, lines), default=0) - 2, BAR)
+    if room < SHORTEST:
+        return lines
+    most = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    return [f"{line}  {_bar(size, most, room)}" for line, size in zip(lines, sizes, strict=True)]
+
+
+def _table(it: Flow, width: int) -> list[str]:
+    name = max([len(r.name) for r in it.rows] + [9])
+    head = f"step {it.trace.step}, {it.trace.rows} samples, loss {it.trace.loss:.4g}"
+    formula = "gradient = activation x error x agreement x uses (root mean squares)"
+    lines = []
     for row in it.rows:
         faint = "~" if row.agreement is not None and row.agreement < row.noise else " "
         lines.append(
-            f"{row.name:<{width}} {_number(row.activation):>10} {_number(row.error):>9} "
-            f"{_number(row.agreement):>8}{faint} {row.uses:>5g} {_number(row.gradient):>9}  {_bar(row.gradient, most)}"
+            f"{row.name:<{name}} {_number(row.activation):>10} {_number(row.error):>9} "
+            f"{_number(row.agreement):>9}{faint} {row.uses:>4g} {_number(row.gradient):>9}"
         )
+    columns = f"{'parameter':<{name}} {'activation':>10} {'error':>9} {'agreement':>9}  {'uses':>4} {'gradient':>9}"
     noise = it.rows[0].noise if it.rows else 1.0
-    if any(r.agreement is not None and r.agreement < r.noise for r in it.rows):
-        lines.append(f"~ below {noise:.3g} = 1/√n, what samples agree by chance")
-    return lines
+    some = any(r.agreement is not None and r.agreement < r.noise for r in it.rows)
+    note = [f"~ less than {noise:.3g} = 1/√n, by which unrelated samples agree: they mostly cancel"] if some else []
+    whole = [head, *folded(formula, width, 2), columns, *_with_bars(lines, [r.gradient for r in it.rows], width)]
+    return whole + [piece for line in note for piece in folded(line, width, 2)]
 
 
-def _links(it: Flow) -> list[str]:
+def _links(it: Flow, width: int) -> list[str]:
     if not it.links:
         return []
     names = [f"{k.source} -> {k.target}" for k in it.links]
-    width = max(map(len, names))
-    heads = f"{'gain':>9} = {'weights':>8} x {'local':>8} x {'cross':>6}   {'arrived':>8}  so far"
-    lines = [f"{'the error, back':<{width}} {heads}"]
-    most = max((k.arrived for k in it.links if math.isfinite(k.arrived)), default=0.0)
-    for name, link in zip(names, it.links, strict=True):
-        through = f"  {', '.join(link.through)}" if link.through else ""
-        arrived = f"{_number(link.arrived):>8}  {_bar(link.arrived, most)}"
-        lines.append(f"{name:<{width}} {_split(link)}   {arrived}{through}")
-    return lines
+    name = max([len(n) for n in names] + [15])
+    lines = [f"{n:<{name}} {_split(k)} {_number(k.arrived):>8}" for n, k in zip(names, it.links, strict=True)]
+    through = [", ".join(k.through) for k in it.links]
+    longest = max(map(len, through))
+    beside = longest + 2 <= width - max(map(len, lines))
+    if beside:
+        lines = [f"{line}  {words:<{longest}}" for line, words in zip(lines, through, strict=True)]
+    head = f"{'the error, back':<{name}} {'gain':>8} = {'weights':>7} x {'local':>7} x {'cross':>5} {'arrived':>8}"
+    meaning = "gain = weights x local derivative x cross; arrived: against what left the loss"
+    return [*folded(meaning, width, 2), f"{head}  {'through' if longest and beside else ''}",
+            *_with_bars(lines, [k.arrived for k in it.links], width)]  # fmt: skip
 
 
 def _split(link: Gain) -> str:
-    return f"{_number(link.gain):>9} = {_number(link.weights):>8} x {_number(link.local):>8} x {_number(link.cross):>6}"
+    parts = f"{_number(link.weights):>7} x {_number(link.local):>7} x {_number(link.cross):>5}"
+    return f"{_number(link.gain):>8} = {parts}"
 
 
-def _forward(it: Flow) -> list[str]:
-    width = max([len(_named(f)) for f in it.activations] + [19])
-    lines = [f"{'the values, forward':<{width}} {'input':>9} {'z':>9} {'output':>9} {'slope':>9} {'slope 0':>8}"]
-    most = max((f["output"] for f in it.activations), default=0.0)
+def _forward(it: Flow, width: int) -> list[str]:
+    name = max([len(_named(f)) for f in it.activations] + [19])
+    lines = []
     for found in it.activations:
         off = "" if found["share_off"] is None else f"{100 * found['share_off']:.0f} %"
         sizes = " ".join(f"{_number(found[k]):>9}" for k in ("input", "z", "output", "local_derivative"))
-        lines.append(f"{_named(found):<{width}} {sizes} {off:>8}  {_bar(found['output'], most)}")
-    return lines
+        lines.append(f"{_named(found):<{name}} {sizes} {off:>8}")
+    head = f"{'the values, forward':<{name}} {'input':>9} {'z':>9} {'output':>9} {'local':>9} {'local 0':>8}"
+    return [head, *_with_bars(lines, [f["output"] for f in it.activations], width)]
 
 
 def _named(found: dict) -> str:
@@ -74,16 +90,16 @@ def _named(found: dict) -> str:
 
 
 def _verdict(it: Flow) -> str:
-    return it.first_trouble or "the error reaches every layer with a size of its own order"
+    return it.first_trouble or "the error reaches every layer: on no link is it lost, and on none does it explode"
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else "0" if value == 0 else f"{value:.3g}"
 
 
-def _bar(value: float, most: float) -> str:
+def _bar(value: float, most: float, length: int) -> str:
     """Logarithmic, so that equal lengths are equal factors."""
     if not (most > 0 and value > 0 and math.isfinite(value)):
         return "."
     share = 1 + math.log10(value / most) / DECADES
-    return "█" * max(round(BAR * share), 0) or "."
+    return "█" * max(round(length * share), 0) or "."

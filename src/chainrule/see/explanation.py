@@ -235,10 +235,14 @@ class Explanation:
         order = np.argsort(-np.abs(self.by_sample), kind="stable")[:most]
         return [(int(s), float(self.by_sample[s])) for s in order if self.by_sample[s] != 0]
 
-    def __str__(self) -> str:
+    def text(self, width: int = 100) -> str:
+        """A screen of text, in lines of at most ``width`` characters."""
         from chainrule.see.explanation_text import text_of
 
-        return text_of(self)
+        return text_of(self, width)
+
+    def __str__(self) -> str:
+        return self.text()
 
     __repr__ = __str__
 

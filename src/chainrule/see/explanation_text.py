@@ -6,20 +6,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chainrule.see.folding import folded
 from chainrule.see.paths import Path, number
 from chainrule.see.place import short_name
 
 if TYPE_CHECKING:
     from chainrule.see.explanation import Explanation
 
+WIDTH = 100
 SAMPLES = 5
 DEPTH = 3
 
 
-def text_of(it: Explanation) -> str:
-    """Head, samples, factors, chain, paths, update and check, each a few lines."""
-    parts = [_head(it), _samples(it), _factors(it), _chain(it), _paths(it), _below(it)]
-    return "\n".join("\n".join(part) for part in parts if part)
+def text_of(it: Explanation, width: int = WIDTH) -> str:
+    """Head, samples, factors, chain, paths, update and check, each a few lines of at most ``width`` characters."""
+    parts = [_largest(it, width), _head(it), _samples(it), _factors(it), _chain(it), _paths(it), _below(it)]
+    lines = [line for part in parts for line in part]
+    return "\n".join(piece for line in lines for piece in folded(line, width, _indent(line)))
+
+
+def _indent(line: str) -> int:
+    """Where what is cut off a line goes on: behind its sign of equality or its heading."""
+    start = len(line) - len(line.lstrip())
+    return start + 4 if start else 9
+
+
+def _largest(it: Explanation, width: int) -> list[str]:
+    """The entries with the largest gradients, in columns."""
+    if not it.largest:
+        return []
+    name, value = (max(len(text) for text in texts) for texts in zip(*((n, number(g)) for n, g in it.largest),
+                                                                     strict=True))  # fmt: skip
+    found = [f"{n:<{name}} {number(g):>{value}}" for n, g in it.largest]
+    across = max((width - 2 + 4) // (name + 1 + value + 4), 1)
+    rows = -(-len(found) // across)
+    return ["largest gradients", *("  " + "    ".join(found[i::rows]) for i in range(rows)), ""]
 
 
 def _head(it: Explanation) -> list[str]:
@@ -27,13 +48,10 @@ def _head(it: Explanation) -> list[str]:
     short = f"{short_name(it.place.name, it.trace)}[{index}]"
     names = it.name if short == it.name else f"{it.name}  ({short})"
     value = "" if it.value is None else f" = {number(it.value)}"
-    lines = []
-    if it.largest:
-        found = [f"{n} {number(g)}" for n, g in it.largest]
-        lines = ["largest gradients", *("  " + "   ".join(found[i : i + 4]) for i in range(0, len(found), 4)), ""]
-    lines.append(f"{names}{value}     loss {number(it.trace.loss)} over {it.trace.rows} samples")
-    lines.append(f"dL/d{short} = {number(it.gradient)}: {it.sensitivity}")
-    return lines
+    return [
+        f"{names}{value}     loss {number(it.trace.loss)} over {it.trace.rows} samples",
+        f"dL/d{short} = {number(it.gradient)}: {it.sensitivity}",
+    ]
 
 
 def _samples(it: Explanation) -> list[str]:
@@ -68,9 +86,11 @@ def _factors(it: Explanation) -> list[str]:
     if f is None or it.place.kind != "parameter":
         return []
     uses = f" x uses {number(f.uses)}" if f.uses != 1 else ""
-    few = "; samples cancel: no more than chance" if abs(f.agreement) < f.noise and it.gradient else ""
     product = f"activation {number(f.activation)} x error {number(f.error)} x agreement {number(f.agreement)}{uses}"
-    return [f"factors: {product} = {number(f.product)}   (agreement of chance {number(f.noise)}{few})"]
+    lines = [f"factors: {product} = {number(f.product)}"]
+    if abs(f.agreement) < f.noise and it.gradient:
+        lines.append(f"         the samples mostly cancel: unrelated ones would agree by {number(f.noise)}")
+    return lines
 
 
 def _chain(it: Explanation) -> list[str]:
@@ -85,7 +105,7 @@ def _paths(it: Explanation) -> list[str]:
     if not it.paths or (len(it.paths) == 1 and not it.paths[0].above):
         return []
     of = "" if it.chosen is None else f" of sample {it.chosen}"
-    lines = [f"by path{of} (unit by unit up to the loss; each adds up to the one it hangs on)"]
+    lines = [f"by path{of} (unit by unit up to the loss; the parts add up)"]
     for path in it.paths:
         lines.extend(_branch(path, 1))
     return lines
@@ -103,7 +123,7 @@ def _branch(path: Path, depth: int, further: int = DEPTH - 1) -> list[str]:
 def _below(it: Explanation) -> list[str]:
     lines = []
     if it.update is not None:
-        lines.append(f"update: {it.update}")
+        lines.extend([f"update: {it.update.move}", f"        by {it.update.causes}"])
     found = it.finite_difference
     if found is not None:
         apart = abs(found - it.gradient) / max(abs(found), abs(it.gradient), np.finfo(np.float64).tiny)

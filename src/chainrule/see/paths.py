@@ -53,16 +53,17 @@ def ways(trace: NetworkTrace, kind: str, layer: int, direction: np.ndarray, most
     moved = pushed(trace, kind, layer, direction)
     if moved is None:
         return (Path(f"through {_between(trace, layer)}, not followed", whole, trace),)
-    single: list[Path] = []
-    for child, tangent in moved.items():
-        single.extend(_units(trace, child, tangent))
-    single.sort(key=lambda path: -abs(path.value))
-    shown, others = single[:most], single[most:]
-    straight = whole - sum(path.value for path in single)
-    ends = any(k.parent == layer and k.child == LOSS for k in trace.links) or not single
-    if others:
-        rest = sum(path.value for path in others) + (0.0 if ends else straight)
-        shown.append(Path(f"{len(others)} others", rest, trace))
+    parts = {child: _parts(trace, child, tangent) for child, tangent in moved.items()}
+    single = np.concatenate([*(part.reshape(-1) for part in parts.values()), np.zeros(0)])
+    count = int(np.count_nonzero(single))
+    shown: list[Path] = []
+    for at in np.argsort(-np.abs(single), kind="stable")[: min(most, count)]:
+        shown.append(_unit(trace, parts, moved, int(at)))
+    straight = whole - float(single.sum())
+    ends = any(k.parent == layer and k.child == LOSS for k in trace.links) or not count
+    if count > len(shown):
+        rest = float(single.sum()) - sum(path.value for path in shown) + (0.0 if ends else straight)
+        shown.append(Path(f"{count - len(shown)} others", rest, trace))
     if ends:
         shown.append(Path(trace.loss_name, straight, trace))
     return tuple(shown)
@@ -79,17 +80,22 @@ def cotangent(trace: NetworkTrace, kind: str, layer: int) -> np.ndarray:
     return found.astype(np.float64) / trace.rows
 
 
-def _units(trace: NetworkTrace, child: int, tangent: np.ndarray) -> list[Path]:
-    """A path for each unit of a layer that moves."""
-    layer = trace.layers[child]
-    width = width_of(layer)
-    uses = tuple(range(tangent.ndim - width))
-    parts = (tangent.astype(np.float64) * cotangent(trace, "z", child)).sum(axis=uses)
-    found = []
-    for index in zip(*np.nonzero(parts), strict=True):
-        unit = tuple(int(i) for i in index)
-        found.append(_Unit(_name(trace, "z", child, unit), float(parts[index]), trace, "z", child, None, tangent, unit))
-    return found  # type: ignore[return-value]
+def _parts(trace: NetworkTrace, child: int, tangent: np.ndarray) -> np.ndarray:
+    """What comes by each unit of a layer that moves. [*features]"""
+    uses = tuple(range(tangent.ndim - width_of(trace.layers[child])))
+    found: np.ndarray = (tangent * cotangent(trace, "z", child)).sum(axis=uses)
+    return found
+
+
+def _unit(trace: NetworkTrace, parts: dict[int, np.ndarray], moved: dict[int, np.ndarray], at: int) -> Path:
+    """The path by the unit that stands at a place of all layers' parts in a row."""
+    for child, part in parts.items():
+        if at < part.size:
+            unit = tuple(int(i) for i in np.unravel_index(at, part.shape))
+            name = _name(trace, "z", child, unit)
+            return _Unit(name, float(part[unit]), trace, "z", child, None, moved[child], unit)
+        at -= part.size
+    raise IndexError(at)
 
 
 @dataclass(frozen=True, eq=False)

@@ -320,8 +320,11 @@ class _Nudge:
     """The loss with one number raised, by the reference in float64."""
 
     def __init__(self, pinned: Pinned, arrays: tuple[np.ndarray, ...], values: _Values) -> None:
-        self.pinned, self.values = pinned, values
-        self.arrays = tuple(a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays)
+        self.pinned, self.values, self.given = pinned, values, arrays
+
+    @functools.cached_property
+    def arrays(self) -> list[np.ndarray]:
+        return [a.astype(np.float64) if a.dtype.kind == "f" else a for a in self.given]
 
     def __call__(self, kind: str, place: int | str, index: tuple[int, ...], by: float) -> float:
         pinned, arrays = self.pinned, list(self.arrays)

@@ -99,9 +99,9 @@ def _named(base: str, trace: NetworkTrace) -> tuple[str, str, int]:
         raise ArgumentError(f"{base} is frozen, so no gradient of it is taken: thaw it with requires_grad_(True)")
     known = [*trace.gradients, *short, "x"]
     near = difflib.get_close_matches(base, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     shapes = ", ".join(f"{n} {list(g.shape)}" for n, g in trace.gradients.items())
-    raise ArgumentError(f"nothing is called {base!r}{hint}. There are {shapes}; and {', '.join([*short, 'x'])}")
+    raise ArgumentError(f"nothing is called {base!r}{hint} There are {shapes}; and {', '.join([*short, 'x'])}")
 
 
 def _index(text: str, inside: str, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,7 +111,8 @@ def _index(text: str, inside: str, name: str, shape: tuple[int, ...]) -> tuple[i
         raise ArgumentError(f"{text!r}: an index is whole numbers with commas, as {name}[{', '.join('0' * len(shape))}]"
                             ) from None  # fmt: skip
     if len(index) != len(shape):
-        raise ArgumentError(f"{text!r}: {name} has {len(shape)} axes, {list(shape)}, and the index {len(index)}")
+        raise ArgumentError(f"{text!r}: {name} has {len(shape)} axes, {list(shape)}, and the index has "
+                            f"{len(index)}: write it as {name}[{', '.join('0' * len(shape))}]")  # fmt: skip
     for axis, (i, n) in enumerate(zip(index, shape, strict=True)):
         if not -n <= i < n:
             raise ArgumentError(f"{text!r}: index {i} is out of range: {name} is {list(shape)}, so axis {axis} goes "

@@ -32,10 +32,18 @@ class Update:
     def change(self) -> float:
         return sum(self.terms.values())
 
+    @property
+    def move(self) -> str:
+        """Who moved it from where to where, in words."""
+        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {self.before:.6g} -> {self.after:.6g}"
+
+    @property
+    def causes(self) -> str:
+        """The terms in words."""
+        return ", ".join(f"{name} {value:+.3g}" for name, value in self.terms.items())
+
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {value:+.3g}" for name, value in self.terms.items())
-        step = f"{self.before:.6g} -> {self.after:.6g}"
-        return f"{self.optimizer}, learning rate {self.learning_rate:g}: {step}, by {parts}"
+        return f"{self.move}, by {self.causes}"
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "change": self.change}
@@ -77,16 +85,17 @@ def update_of(
     if getattr(optimizer, "weight_decay", 0):
         plain = dataclasses.replace(optimizer, weight_decay=0.0)
     # From the bare step on, one cause more each time, so that the differences add up to the whole.
+    before = moved(plain, gradient - penalised, fresh)
+    terms = {"this gradient": before}
     ladder = [
-        ("this gradient", moved(plain, gradient - penalised, fresh)),
-        ("penalty", moved(plain, gradient, fresh)),
-        ("clipping", moved(plain, clipped, fresh)),
-        ("decay", moved(optimizer, clipped, fresh)),
-        ("older batches", moved(optimizer, clipped, state)),
+        ("penalty", penalised != 0, plain, gradient, fresh),
+        ("clipping", clipped != gradient, plain, clipped, fresh),
+        ("decay", plain is not optimizer, optimizer, clipped, fresh),
+        ("older batches", any(fresh[slot] != a for slot, a in state.items()), optimizer, clipped, state),
     ]
-    terms, before = {}, 0.0
-    for cause, value in ladder:
-        if cause == "this gradient" or value != before:
+    for cause, acts, used, taken, given in ladder:
+        value = moved(used, taken, given) if acts else before
+        if value != before:
             terms[cause] = value - before
         before = value
     return Update(type(optimizer).__name__, float(rate), weight, weight + before, terms)

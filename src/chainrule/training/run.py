@@ -91,13 +91,18 @@ class Run:
         """Why one number has the derivative that it has, in the update after ``step``; see ``chainrule.explain``.
 
         The step is made anew from the rows that training kept (``keep_rows``), as training would have made it: in
-        training mode, with penalties and clipping. step: updates made; None for where the run is, or a checkpointed
-        one. sample: a row of the kept batch.
+        training mode, with penalties and clipping. name: also a column of the data, as "mean radius". step: updates
+        made; None for where the run is, or a checkpointed one. sample: a row of the kept batch.
         """
         kept = kept_at(self.kept, self.path, self.step, step)
         trace = traced(self.net, self.config, kept)
         held = stepping(self.config, kept)
-        return explain_trace(trace, named_in(self.net, name), sample=sample, stepping=held)
+        return explain_trace(trace, named_in(self.net, self._input_named(name)), sample=sample, stepping=held)
+
+    def _input_named(self, name: Any) -> Any:
+        """A column of the data as the place that it has in ``x``; anything else as it is."""
+        features = () if self.preprocess is None or len(self.preprocess.input_shape) != 1 else self.preprocess.features
+        return f"x[{features.index(name)}]" if isinstance(name, str) and name in features else name
 
     def flow(self, step: int | None = None) -> Flow:
         """Where the signal lives or dies, layer by layer, in the update after ``step``; see ``chainrule.flow``."""

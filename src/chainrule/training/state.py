@@ -15,8 +15,8 @@ from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
 from chainrule.optim.layout import places
 
-_held_anywhere: set[int] = set()
-"""The tensors that are being trained, by id: networks may share some of them."""
+_held: list[frozenset[int]] = []
+"""For each training that is going on the ids of its tensors: networks may share some of them."""
 _guard = threading.Lock()
 
 
@@ -28,16 +28,17 @@ def tensors_of(net: Module) -> frozenset[int]:
 def hold(tensors: frozenset[int]) -> None:
     """Take these tensors for one trainer; BusyError if another one has any of them."""
     with _guard:
-        if not tensors.isdisjoint(_held_anywhere):
-            raise BusyError("this network is already training, in another thread or around this call: wait until that "
-                            "has ended, or train a copy")  # fmt: skip
-        _held_anywhere.update(tensors)
+        for others in _held:
+            if not tensors.isdisjoint(others):
+                raise BusyError("this network is already training, in another thread or around this call: wait until "
+                                "that has ended, or train a copy")  # fmt: skip
+        _held.append(tensors)
 
 
 def release(tensors: frozenset[int]) -> None:
     """Give back what ``hold`` took."""
     with _guard:
-        _held_anywhere.difference_update(tensors)
+        _held.remove(tensors)
 
 
 @contextmanager

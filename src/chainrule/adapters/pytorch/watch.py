@@ -21,8 +21,8 @@ from chainrule.record.facts import StandingFacts, TrialFacts
 from chainrule.record.trace import NetworkTrace
 
 if TYPE_CHECKING:
-    from chainrule.see.explain import Explanation
-    from chainrule.see.flow import Flow
+    from chainrule.see.budget import Flow
+    from chainrule.see.explanation import Explanation
 
 MOST_BATCHES = 32
 """Batches that standing is measured on."""
@@ -154,13 +154,13 @@ class Watch:
 
     def flow(self) -> Flow:
         """Layer by layer, where the signal of the latest measured step lives or dies."""
-        from chainrule.see.flow import flow_trace
+        from chainrule.see.budget import flow_trace
 
         return flow_trace(self.trace())
 
     def explain(self, name: Any = None, *, sample: int | None = None) -> Explanation:
         """One weight of the latest measured step ("0.weight[7, 2]"): activation x error, by sample and by path."""
-        from chainrule.see.explain import explain_trace
+        from chainrule.see.explanation import explain_trace
 
         return explain_trace(self.trace(), name, sample=sample)
 

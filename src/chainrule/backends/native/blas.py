@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +46,14 @@ def blas() -> Blas:
 
 
 def _library_path() -> Path:
-    try:
-        import scipy_openblas64
-    except ImportError as error:
+    # The package is found, not imported: importing it takes longer than opening the library.
+    spec = importlib.util.find_spec("scipy_openblas64")
+    if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError(
             "the native backend needs OpenBLAS, but the package scipy-openblas64 is not installed. Run: pip install "
             "'scipy-openblas64>=0.3.29', or use backend='reference'."
-        ) from error
-    folder = Path(scipy_openblas64.get_lib_dir())
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "lib"
     found = sorted(p for p in folder.glob("*openblas64*") if p.suffix in (".so", ".dylib", ".dll"))
     if not found:
         raise MissingDependencyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from chainrule.backends.native.gemm import gemm_blocks
 from chainrule.kernel import Gate, Gather, Gemm, Load, Nest, Op, Rows, Scalar, walk
@@ -21,8 +22,8 @@ BLOCK_NS = 3_000.0
 
 MOST_BLOCKS = 8
 MOST_ROW_BLOCKS = 8
-FEWEST_ROWS = 32
-"""Of a block of rows: each reads all weights."""
+FEWEST_ROWS, ENOUGH_ROWS = 32, 64
+"""Of a block of rows, where there are few and where there are many: each block reads, and packs, all weights."""
 LANES_TOGETHER = 256
 """Cuts along lanes fall on multiples of this many."""
 
@@ -46,9 +47,18 @@ def blocks(statement: Nest | Gemm) -> list[Range]:
     return nest_blocks(statement, nest_cost(statement))
 
 
+def costliest_first(statements: Iterable[Nest | Gemm]) -> list[tuple[Nest | Gemm, Range]]:
+    """The blocks of statements that run at once: what takes long begins early, so that no thread waits for it alone."""
+    found: list[tuple[float, Nest | Gemm, Range]] = []
+    for statement in statements:
+        own = blocks(statement)
+        found += [(cost_of(statement) / max(len(own), 1), statement, where) for where in own]
+    return [(s, where) for _, s, where in sorted(found, key=lambda block: -block[0])]
+
+
 def row_blocks(rows: Rows, most: int) -> list[tuple[Range, ...]]:
     """For each block of rows, at most so many, the range of each statement."""
-    each = max(-(-rows.rows // most), min(FEWEST_ROWS, rows.rows))
+    each = max(-(-rows.rows // most), min(max(FEWEST_ROWS, rows.rows // 2), ENOUGH_ROWS, rows.rows))
     bounds = [(a, min(a + each, rows.rows)) for a in range(0, rows.rows, each)]
     return [tuple(_share(s, rows.rows, a, b) for s in rows.statements) for a, b in bounds]
 

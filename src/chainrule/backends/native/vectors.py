@@ -10,10 +10,11 @@ import numpy as np
 LANES = 16
 """Logical lanes of every vector on every machine; LLVM splits them where registers are narrower."""
 
-ELEMENTS = {
+_NAMES = {
     "bool": "i1", "uint8": "i8", "int32": "i32", "int64": "i64", "uint32": "i32", "float32": "float",
     "float64": "double",
 }  # fmt: skip
+ELEMENTS = {np.dtype(name): element for name, element in _NAMES.items()}  # a dtype's name takes NumPy microseconds
 SUFFIXES = {"i1": "i1", "i8": "i8", "i32": "i32", "i64": "i64", "float": "f32", "double": "f64"}
 BYTES = {"i8": 1, "i32": 4, "i64": 8, "float": 4, "double": 8}
 POSITIONS = "<16 x i64>"
@@ -25,16 +26,16 @@ ALL_LANES = "splat (i1 true)"
 
 def element(dtype: np.dtype) -> str:
     """The type of one lane."""
-    return ELEMENTS[dtype.name]
+    return ELEMENTS[dtype]
 
 
 def stored(dtype: np.dtype) -> str:
     """The type of one element in memory: a bool is a byte."""
-    return "i8" if dtype.kind == "b" else ELEMENTS[dtype.name]
+    return "i8" if dtype.kind == "b" else ELEMENTS[dtype]
 
 
 def vector(dtype: np.dtype) -> str:
-    return f"<{LANES} x {ELEMENTS[dtype.name]}>"
+    return f"<{LANES} x {ELEMENTS[dtype]}>"
 
 
 def suffix(element_type: str) -> str:
