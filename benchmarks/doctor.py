@@ -52,7 +52,8 @@ def measured(name: str, seed: int, treat: float) -> dict[str, Any]:
     """What the doctor says of one program with one seed; `left out` with the reason where it cannot be run."""
     program = next(p for p in programs() if p.id == name)
     began = time.perf_counter()
-    result: dict[str, Any] = {"id": name, "seed": seed, "kind": program.kind, "faults": program.faults}
+    result: dict[str, Any] = {"id": name, "seed": seed, "kind": program.kind, "faults": program.faults,
+                              "curable": program.curable}  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,8 +109,8 @@ def _treated(report: Any, budget: float) -> dict[str, Any]:
     except ChainruleError as error:
         return {"cured": False, "cure": "", "first": False, "said": str(error)[:200]}
     proven = [trial for trial in found.trials if trial.proven]
-    return {"cured": bool(proven), "cure": str(proven[0]) if proven else "",
-            "first": any(trial.name == report.flags[0].name for trial in proven), "tried": len(found.trials)}  # fmt: skip
+    first = any(trial.name == report.flags[0].name for trial in proven)
+    return {"cured": bool(proven), "cure": str(proven[0]) if proven else "", "first": first, "tried": len(found)}
 
 
 # ------------------------------------------------------------------------------------------------ all of them
@@ -187,6 +188,11 @@ def right(result: dict[str, Any]) -> bool:
     return not result["flags"] and (result["kind"] != "converged" or result["finished"])
 
 
+def _proven(result: dict[str, Any]) -> bool:
+    """Whether the first finding's own remedy was proven: an alternative to what the catalogue names."""
+    return bool(result.get("treated", {}).get("first"))
+
+
 def share(part: int, whole: int) -> dict[str, Any]:
     return {"of": whole, "is": part, "share": part / whole if whole else None}
 
@@ -205,13 +211,14 @@ def _figures(ran: list[dict[str, Any]]) -> dict[str, Any]:
         kind: [r for r in ran if r["kind"] == kind] for kind in ("faulty", "control", "neutral", "healthy", "converged")
     }
     healthy = of["healthy"] + of["control"] + of["converged"]
-    treated = [r for r in of["faulty"] if "treated" in r]
+    treated = [r for r in of["faulty"] if "treated" in r and r["curable"]]
     causes: dict[str, Counter[str]] = {}
     for r in of["faulty"]:
         causes.setdefault(r["faults"][0], Counter())[r["flags"][0] if r["flags"] else "no flag"] += 1
     return {
         "detected": share(sum(bool(r["flags"]) for r in of["faulty"]), len(of["faulty"])),
         "diagnosed": share(sum(right(r) for r in of["faulty"]), len(of["faulty"])),
+        "diagnosed_or_proven": share(sum(right(r) or _proven(r) for r in of["faulty"]), len(of["faulty"])),
         "cured": share(sum(r["treated"]["cured"] for r in treated), len(treated)),
         "healthy_flagged": share(sum(bool(r["flags"]) for r in healthy), len(healthy)),
         "neutral_flagged": share(sum(bool(r["flags"]) for r in of["neutral"]), len(of["neutral"])),

@@ -22,7 +22,7 @@ class ClimbingLoss(Rule):
     factor = "optimizer"
     why = (
         "A step against the gradient lowers the loss if it is small enough; that is what a derivative says. If the "
-        "loss rises at every rate, the less the smaller the rate, then the steps go along the gradient: a sign is wrong."
+        "loss rises at every rate, the less the smaller the rate, the steps go along the gradient: a sign is wrong."
     )
     remedy = (
         Remedy(
