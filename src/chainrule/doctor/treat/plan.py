@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.doctor.trial.facts import target_facts
 from chainrule.nn import Module
 from chainrule.nn.module import State
 from chainrule.optim import LearningRateSchedule, Optimizer, from_description
 from chainrule.record import Choice, RunConfig
+from chainrule.record.measure_rows import target_facts
 from chainrule.training.head import Loss, loss_named
 from chainrule.training.step import StepOptions, checked_options
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.doctor.treat.plan import Plan, Rows, copy_of, forget, truth_of
-from chainrule.doctor.trial.facts import sampled
 from chainrule.errors import ChainruleError, NonFiniteError
 from chainrule.graph import Tensor, constant, no_grad
 from chainrule.nn import Module
 from chainrule.nn.module import State
+from chainrule.record.measure_rows import sampled
 from chainrule.training.step import TrainingStep
 
 MEASURED = 4096

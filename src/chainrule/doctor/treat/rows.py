@@ -11,7 +11,8 @@ import chainrule.nn as nn
 from chainrule.doctor.treat.change import Change, NotApplicable, same
 from chainrule.doctor.treat.network import first_linear_without, layers_of, with_network
 from chainrule.doctor.treat.plan import Plan, copy_of
-from chainrule.doctor.trial.facts import RANGES, column_facts
+from chainrule.doctor.trial.facts import RANGES
+from chainrule.record.measure_rows import column_facts
 
 Treated = tuple[Plan, Change]
 
