@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks steps|epoch|compile|import|memory|scaling|probes [workload ...]."""
+"""The command: python -m benchmarks steps|epoch|compile|import|memory|scaling|probes [workload ...], or doctor."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def _one(name: str, known: tuple[Contender, ...]) -> Contender:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["doctor"]:
+        from benchmarks import doctor
+
+        doctor.main(sys.argv[2:])
+        return
     given = arguments().parse_args()
     names = given.workloads or (["mlp-mnist"] if given.measure in ("epoch", "probes") else list(WORKLOADS))
     unknown = [name for name in names if name not in WORKLOADS]

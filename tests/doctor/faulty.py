@@ -144,6 +144,31 @@ def soft_cross_entropy(prediction: Any, target: Any) -> Any:
     return ops.cross_entropy(prediction, target)
 
 
+class Exponential(nn.Module):
+    """exp, as a layer."""
+
+    def forward(self, x: Any) -> Any:
+        from chainrule import ops
+
+        return ops.exp(x)
+
+
+def climbing(prediction: Any, target: Any) -> Any:
+    """The mean squared error with the sign of its derivatives turned."""
+    from chainrule import ops
+
+    loss = ops.mse(prediction, target)
+    return 2 * ops.stop_gradient(loss) - loss
+
+
+def log_of_shares(prediction: Any, target: Any) -> Any:
+    """Cross-entropy of outputs over their sum, written out."""
+    from chainrule import ops
+
+    shares = prediction / ops.sum(prediction, -1, keepdims=True)
+    return -ops.mean(ops.sum(target * ops.log(ops.clip(shares, 1e-7, 1.0)), -1))
+
+
 def sick(seed: int = 0, width: int = 64) -> list[Program]:
     """One planted fault each."""
     x, y = digits()
@@ -282,6 +307,61 @@ def sick(seed: int = 0, width: int = 64) -> list[Program]:
             adam(1e-3),
             "batch-too-small-for-norm",
             batch_size=2,
+        ),
+        program(
+            "stacked exponentials",
+            mlp(2, w // 8, w // 8, 2, f=Exponential),
+            (cx * 2, cy),
+            ce,
+            adam(1e-3),
+            "exploding-activation",
+            on_nan="skip",
+        ),
+        program("sign turned", mlp(4, w, w, 1), (nx, ny), climbing, adam(1e-3), "climbing-loss", epochs=20),
+        program(
+            "relu for yes and no",
+            mlp(4, w, 1, last=(nn.ReLU,)),
+            (nx, (ny > 0.3).astype(np.float32)),
+            "mse",
+            optim.SGD(0.01),
+            "relu-for-labels",
+            epochs=5,
+        ),
+        program(
+            "classes one by one",
+            mlp(64, w, 10, last=(nn.Sigmoid,)),
+            (x, np.eye(10, dtype=np.float32)[y]),
+            "binary_cross_entropy",
+            adam(1e-3),
+            "binary-loss-for-classes",
+            epochs=3,
+        ),
+        program(
+            "log of linear outputs",
+            mlp(64, w, 10),
+            (x, np.eye(10, dtype=np.float32)[y]),
+            log_of_shares,
+            adam(1e-3),
+            "probability-loss-on-logits",
+            epochs=3,
+        ),
+        program(
+            "shares of one column",
+            mlp(4, w, 1, last=(nn.Sigmoid,)),
+            (nx, (ny > 0).astype(np.float32)),
+            log_of_shares,
+            adam(1e-3),
+            "cross-entropy-of-one",
+            epochs=3,
+        ),
+        program(
+            "deep sigmoids on wide inputs",
+            mlp(2, *[w // 8] * 10, 2, f=nn.Sigmoid),
+            (cx * 10, cy),
+            ce,
+            adam(1e-3),
+            "vanishing-gradient",
+            epochs=20,
         ),
         program("clipped away", mlp(64, w, 10), (x, y), ce, optim.SGD(0.1), "clipping-binds", clip_norm=1e-4),
     ]

@@ -69,10 +69,13 @@ def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Fin
     then the larger one is the cause. A note is no cause of a flag.
     """
     explains = {rule.name: set(rule.explains) for rule in rules}
+    certain = {f.name for f in found if f.proof and not _explained(f, explains, found)}
     order = sorted(
         found,
-        key=lambda f: (f.severity == "note", not f.proof, -_weight(f, explains, found), ORDER[f.severity], f.code),
-    )
+        key=lambda f: (
+            f.severity == "note", f.name not in certain, -_weight(f, explains, found), ORDER[f.severity], f.code
+        ),
+    )  # fmt: skip
     causes: list[Finding] = []
     under: dict[str, list[Finding]] = {}
     taken: set[str] = set()
@@ -89,6 +92,15 @@ def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Fin
     flags = [c for c in kept if c.severity != "note"]
     blamed = dict(zip((f.name for f in flags), shares(flags, deficits(case)) if flags else (), strict=True))
     return tuple(replace(c, share=blamed.get(c.name)) for c in kept)
+
+
+def _explained(finding: Finding, explains: dict[str, set[str]], found: list[Finding]) -> bool:
+    """Whether another flag has it as its symptom: a fact, such as that a loss diverges, is then no cause."""
+    return any(
+        finding.name in explains[other.name] and other.name not in explains[finding.name]
+        for other in found
+        if other is not finding and other.severity != "note"
+    )
 
 
 def _may_explain(cause: Finding, symptom: Finding) -> bool:

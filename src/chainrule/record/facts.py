@@ -44,7 +44,8 @@ class Head:
 
     loss: str
     """Under this package's names ("mse", "cross_entropy", ...), "nll" (takes log probabilities),
-    "probability_cross_entropy" (takes class probabilities), or the name of a function of the user's own."""
+    "probability_cross_entropy" (takes class probabilities), "share_cross_entropy" (takes outputs over their sum), or
+    the name of a function of the user's own."""
     arguments: dict[str, Any] = field(default_factory=dict)
     outputs: int | None = None
     """Outputs a row, along the axis of classes."""
@@ -139,6 +140,8 @@ class DataFacts:
     columns: ColumnFacts | None = None
     target: TargetFacts | None = None
     not_finite: int = 0
+    repeated: float | None = None
+    """Share of the rows whose inputs occur more than once."""
     conflicting: float | None = None
     """Share of rows whose inputs occur again with another target."""
     validation_rows: int = 0

@@ -24,13 +24,15 @@ def data_facts(x: np.ndarray, y: np.ndarray, loss: str, validation_rows: int = 0
     integers = x.dtype.kind in "iu" and x.dtype != np.uint8
     some = x[chosen].reshape(len(chosen), -1)
     bad = int(some.size - np.isfinite(some).sum()) if some.dtype.kind == "f" else 0
+    found = _repeated(some, y[chosen])
     return DataFacts(
         rows=len(x),
         looked_at=len(chosen),
         columns=None if integers or not some.size else column_facts(some.astype(np.float64), x.ndim > 2),
         target=target_facts(y, loss),
         not_finite=bad,
-        conflicting=_conflicting(some, y[chosen]),
+        repeated=None if found is None else found[0],
+        conflicting=None if found is None else found[1],
         validation_rows=validation_rows,
         integer_inputs=integers,
     )
@@ -111,7 +113,7 @@ def _runs(classes: np.ndarray) -> float | None:
 
 def baseline_of(flat: np.ndarray, loss: str, counts: tuple[int, ...]) -> float | None:
     """The loss of the best constant prediction."""
-    if loss == "cross_entropy" and counts:
+    if loss in ("cross_entropy", "share_cross_entropy", "probability_cross_entropy") and counts:
         shares = np.array([c for c in counts if c]) / sum(counts)
         return float(-(shares * np.log(shares)).sum())
     if loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits") and 0 <= flat.min() <= flat.max() <= 1:
@@ -127,8 +129,8 @@ def baseline_of(flat: np.ndarray, loss: str, counts: tuple[int, ...]) -> float |
     return None
 
 
-def _conflicting(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Share of rows whose inputs occur again with another target."""
+def _repeated(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    """Shares of the rows whose inputs occur again, and again with another target."""
     if not x.size or (x.dtype.kind == "f" and not np.isfinite(x).all()):
         return None
     marks = x.astype(np.float64) @ np.random.default_rng(1).normal(size=x.shape[1])
@@ -137,4 +139,4 @@ def _conflicting(x: np.ndarray, y: np.ndarray) -> float | None:
     low, high = np.full(len(counts), math.inf), np.full(len(counts), -math.inf)
     np.minimum.at(low, group, targets)
     np.maximum.at(high, group, targets)
-    return float(np.mean((low < high)[group]))
+    return float(np.mean((counts > 1)[group])), float(np.mean((low < high)[group]))

@@ -7,6 +7,8 @@ from chainrule.doctor.case import Case
 from chainrule.doctor.examples import HEAD, HEALTHY, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 
+OVER_CLASSES = ("cross_entropy", "probability_cross_entropy", "share_cross_entropy", "nll")
+
 
 @dataclass(frozen=True)
 class CrossEntropyOfOne(Rule):
@@ -38,6 +40,7 @@ class CrossEntropyOfOne(Rule):
         "predicted-fault",
         "learning-rate-too-low",
         "one-target",
+        "targets-out-of-range",
         "uninformative-labels",
     )
     healthy = (HEALTHY,)
@@ -49,5 +52,5 @@ class CrossEntropyOfOne(Rule):
     def examine(self, case: Case) -> Iterator[Sign]:
         head = case.facts.head
         if head is not None:
-            proved = head.loss in ("cross_entropy", "probability_cross_entropy", "nll") and head.outputs == 1
+            proved = head.loss in OVER_CLASSES and head.outputs == 1
             yield Sign(self.all * proved, f"{head.loss} over one output is 0 for every row", "output")

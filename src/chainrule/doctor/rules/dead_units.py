@@ -40,6 +40,7 @@ class DeadUnits(Rule):
         "update-too-small",
         "oscillating-loss",
     )
+    content = 0.8
     healthy = (HEALTHY, example(measured=everywhere(dead=(0.1, 0.5))))
     sick = (example(measured={"2": {Quantity.DEAD: (0.0, 0.93)}}, loss=STUCK),)
 

@@ -45,6 +45,7 @@ class InputScaleLarge(Rule):
         "update-too-small",
         "oscillating-loss",
         "input-uncentred",
+        "uninformative-labels",
         "input-scale-uneven",
     )
     content = 0.9

@@ -41,6 +41,7 @@ class InputScaleUneven(Rule):
         "dead-units",
         "stalled-loss",
         "overfit-fails",
+        "uninformative-labels",
         "oscillating-loss",
         "ill-conditioned-inputs",
     )

@@ -41,7 +41,7 @@ class LearningRateTooHigh(Rule):
         "zero-gradient",
         "vanishing-gradient",
     )
-    content = 0.6
+    content = 0.85
     sweep_rates = (0.0001, 0.001, 0.01, 0.1, 1.0)
     healthy = (
         HEALTHY,

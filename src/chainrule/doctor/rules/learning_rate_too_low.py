@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from chainrule.doctor.case import Case
 from chainrule.doctor.examples import CONVERGED, HEALTHY, TRAINING, TRIALS, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
-from chainrule.record import series
+from chainrule.record import Quantity, series
 from chainrule.record.facts import SweepPoint
+
+FIXED = ("Adam", "AdamW", "RMSprop")
+"""Optimizers whose steps are about the learning rate in size, whatever the gradient."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class LearningRateTooLow(Rule):
 
     gain: float = 0.3
     """Share of the constant prediction's loss by which ten times the rate or more ends lower in a short trial."""
+    travel: float = 0.1
+    """Way that all steps together can have gone, as a share of the weights' size."""
     longest: float = 2000.0
     """Planned updates up to which a short trial tells of the whole run."""
 
@@ -57,6 +64,7 @@ class LearningRateTooLow(Rule):
                 f"after the run a trial of {standing.trial_steps} steps with Adam gains "
                 f"{standing.trial_gain:.0%}, one with the run's own optimizer {standing.same_trial_gain or 0.0:.0%}",
             )
+            yield from self._travelled(case)
         if trials is None or training is None or not training.lr or case.record.steps:
             return  # of a run that was made, trials from its end say more
         if (training.planned_steps or 0) > self.longest:
@@ -75,4 +83,18 @@ class LearningRateTooLow(Rule):
             f"after {trials.sweep_steps} steps lr {training.lr:g} ends at "
             f"{own[0]:.3g}, lr {best.lr:g} at {best.loss:.3g}",
             remedy=(fix, *self.remedy[1:]),
+        )
+
+    def _travelled(self, case: Case) -> Iterator[Sign]:
+        """How far steps of a fixed size can have moved a weight, beside the weights' own size."""
+        training, steps = case.facts.training, case.record.steps
+        sizes = [s for s in (case.first(x, Quantity.WEIGHT) for x in case.dense) if s]
+        if training is None or not training.lr or training.optimizer not in FIXED or not sizes or not steps:
+            return
+        way = training.lr * steps / float(np.median(sizes))
+        yield Sign(
+            self.travel / way,
+            f"{steps:,} steps of about {training.lr:g} move a weight by {way:.2g} of its size at most "
+            f"(limit {self.travel:g})",
+            remedy=(self.remedy[0], self.remedy[2]),
         )

@@ -7,6 +7,9 @@ from chainrule.doctor.case import Case
 from chainrule.doctor.examples import HEAD, HEALTHY, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 
+PROBABILITIES = ("binary_cross_entropy", "probability_cross_entropy", "share_cross_entropy")
+"""Losses that take the logarithm of outputs."""
+
 
 @dataclass(frozen=True)
 class ProbabilityLossOnLogits(Rule):
@@ -60,7 +63,9 @@ class ProbabilityLossOnLogits(Rule):
         if head is None or head.prediction_range is None:
             return
         low, high = head.prediction_range
-        if head.loss in ("binary_cross_entropy", "probability_cross_entropy") and head.activation not in (
+        if head.loss == "share_cross_entropy":
+            high = 1.0  # outputs are divided by their sum: only their sign matters
+        if head.loss in PROBABILITIES and head.activation not in (
             "sigmoid",
             "softmax",
         ):

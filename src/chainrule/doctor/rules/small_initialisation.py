@@ -51,13 +51,16 @@ class SmallInitialisation(Rule):
     sick = (example(layers=tuple(replace(x, initial_std=0.05 * (x.fitting_std or 1)) for x in LAYERS), loss=STUCK),)
 
     least: float = 0.02
-    """Product over the hidden layers of deviation over the one that keeps the signal's size."""
+    """Product over the hidden layers of deviation over the one that keeps the signal's size, times that of the inputs
+    if they are above 1."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         known = [(x, x.initial_std / x.fitting_std) for x in case.hidden if x.initial_std is not None and x.fitting_std]
         if not known or not all(ratio for _, ratio in known):
             return
-        through = math.prod(ratio for _, ratio in known)
+        # A gradient is error times input: inputs of 60 make up for an error that weights took a sixtieth of.
+        size = case.first(case.dense[0], Quantity.ACTIVATION) or 1.0
+        through = math.prod(ratio for _, ratio in known) * max(size, 1.0)
         if self._slopes(case) < min(through, 1.0):
             return  # local derivatives take more than the weights do: the chain is to blame, as with deep sigmoids
         layer, worst = min(known, key=lambda pair: pair[1])

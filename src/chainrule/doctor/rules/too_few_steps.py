@@ -22,7 +22,7 @@ class TooFewSteps(Rule):
         Remedy("scale-learning-rate", "Raise the learning rate.", {"factor": 3.0}),
     )
     source = "the standing: the loss falls by more than chance at the end"
-    content = 0.5
+    content = 0.4
     healthy = (HEALTHY, CONVERGED)
     sick = (example(loss=series([2.3 - 0.005 * i for i in range(60)]), trials=None),)
 

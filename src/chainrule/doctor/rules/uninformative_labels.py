@@ -50,6 +50,8 @@ class UninformativeLabels(Rule):
             or case.standing.blocked
         ):
             return
+        if (data.repeated or 0.0) > 0.2 and (data.conflicting or 0.0) < 0.05 * (data.repeated or 0.0):
+            return  # equal inputs have equal targets, which chance does not do
         known = data.target.baseline if data.target is not None else None
         base = known or trials.expected_loss or trials.initial_loss
         learns = (

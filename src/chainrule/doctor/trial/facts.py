@@ -73,7 +73,8 @@ def head_facts(loss: str, observer: Observer, look: Look, target: TargetFacts) -
     prediction = look.prediction
     finite = prediction[np.isfinite(prediction)]
     shape, wanted = observer.shapes
-    broadcast = (shape, wanted) if target.kind != "classes" and shape != wanted else None
+    alike = math.prod(shape) == math.prod(wanted) and not observer.grown
+    broadcast = (shape, wanted) if target.kind != "classes" and shape != wanted and not alike else None
     return Head(
         loss=loss,
         outputs=prediction.shape[-1] if prediction.ndim > 1 else 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -88,6 +88,8 @@ class Observer:
     def __init__(self, net: Module, loss: Callable[..., Tensor], x: np.ndarray, y: np.ndarray) -> None:
         net.root().initialise_if_needed()
         self.names = {id(p): n for n, p in net.named_parameters()}
+        self.grown = False
+        """Whether the loss makes more numbers of the prediction than there are in it: a target that was broadcast."""
         self.activation: str | None = None
         """The last function of the network."""
         self.loss: str | None = None
@@ -148,6 +150,8 @@ class Observer:
                 self._layers.append(_Layer(name, node.inputs[0], z, node.inputs[1], bias, _function(z, readers)))
         self.activation = _last_function(prediction)
         self.loss = next((LOSS_NAMES[n.primitive.name] for n in nodes if n.primitive.name in LOSS_NAMES), None)
+        self.loss = self.loss or _written_cross_entropy(nodes, prediction)
+        self.grown = any(node.output(0).size > prediction.size for node in _behind(nodes, prediction))
 
     def _states(self, tracing: Trace) -> list[tuple[Tensor, str]]:
         return [(s, self.names[id(s)]) for s, _ in tracing.captured if id(s) in self.names]
@@ -237,6 +241,49 @@ def _slope(function: Node | None) -> Tensor | None:
     output = function.output(0)
     ones = Tensor(output.spec, np.ones(output.shape, output.dtype), constant=True)
     return vjp([output], [ones], [function.inputs[0]])[0]
+
+
+def _behind(nodes: list[Node], prediction: Tensor) -> Iterator[Node]:
+    """The nodes that depend on the prediction."""
+    after = {prediction.key}
+    for node in nodes:
+        if any(x.key in after for x in node.inputs):
+            after |= {node.output(i).key for i in range(len(node.specs))}
+            yield node
+
+
+def _written_cross_entropy(nodes: list[Node], prediction: Tensor) -> str | None:
+    """The cross-entropy that is written out with logarithms, by what stands between them and the network's outputs.
+
+    Only logarithms that are multiplied by something else than the prediction, or picked from: Σ t log q.
+    """
+    after, logs, joined, count = {prediction.key}, set(), False, 0
+    functions: set[str] = set()
+    divided = False
+    for node in nodes:
+        reads = [x.key in after for x in node.inputs]
+        if not any(reads):
+            continue
+        after |= {node.output(i).key for i in range(len(node.specs))}
+        name = node.primitive.name
+        if name in ("log", "log1p"):
+            count += 1
+            logs.add(node.output(0).key)
+        elif any(x.key in logs for x in node.inputs):
+            joined |= name in ("take_along_axis", "gather") or (name == "multiply" and not all(reads))
+            logs |= {node.output(i).key for i in range(len(node.specs))}
+        elif not count:
+            functions.add(name)
+            divided |= name == "divide" and all(reads)
+    if not joined:
+        return None
+    if "softmax" in functions:
+        return "cross_entropy"
+    if "sigmoid" in functions:
+        return "binary_cross_entropy_with_logits"
+    if count > 1:
+        return "binary_cross_entropy"
+    return "share_cross_entropy" if divided else "probability_cross_entropy"
 
 
 def _last_function(prediction: Tensor) -> str | None:

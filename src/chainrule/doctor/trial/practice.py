@@ -23,6 +23,12 @@ from chainrule.training.step import StepOptions, TrainingStep
 Loss = Callable[..., Tensor]
 
 TRIAL_STEPS = 100
+FEWEST_STEPS = 20
+"""Steps of a trial that even the slowest network makes: fewer say nothing."""
+
+TRIALS_OF_ALL = 12
+"""Trials that a budget is for."""
+
 OVERFIT_ROWS = 16
 SWEEP = (0.1, 10.0, 0.01, 100.0)
 """Factors of the learning rate that was asked for, the most telling first."""
@@ -89,6 +95,14 @@ class Trials:
         losses[: len(made)] = np.where(np.isfinite(made), made, math.inf)
         return losses
 
+    def steps_within(self, budget: float) -> int:
+        """Steps of each trial, so that all trials of an examination take about `budget` seconds."""
+        self.train(1, self.optimizer.lr)  # compiles
+        began = time.perf_counter()
+        self.train(2, self.optimizer.lr)
+        each = (time.perf_counter() - began) / 2
+        return max(FEWEST_STEPS, min(TRIAL_STEPS, int(budget / TRIALS_OF_ALL / max(each, 1e-9))))
+
     def _many(self, rows: Any, batches: np.ndarray, rates: list[float]) -> tuple[np.ndarray, Any]:
         try:
             return self.step.many(rows, batches, rates)
@@ -118,7 +132,7 @@ def practitioners_checks(
     first: first weights by name, if they are not those that the network has.
     """
     began, task = time.perf_counter(), trials.task
-    lr, steps = task.optimizer.lr, TRIAL_STEPS
+    lr, steps = task.optimizer.lr, trials.steps_within(budget)
     facts = TrialFacts(rows=len(task.x), initial_loss=initial, expected_loss=expected)
 
     def left() -> bool:
@@ -280,9 +294,10 @@ def gains(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budg
     rows x, which the network's own loss is measured on too: a mean over a trial's last batches would be another sample.
     """
     began = time.perf_counter()
+    steps = trials.steps_within(2 * budget)  # another half is for the checks that follow
 
     def after(tried: Trials, lr: float) -> float:
-        losses = tried.train(TRIAL_STEPS, lr)
+        losses = tried.train(steps, lr)
         if not math.isfinite(losses[-1]):
             return math.inf
         with np.errstate(all="ignore"):
@@ -296,4 +311,4 @@ def gains(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budg
         if time.perf_counter() - began < budget:
             found = after(other, lr)
             best = min(best, found) if math.isfinite(found) else best
-    return best, own, TRIAL_STEPS
+    return best, own, steps

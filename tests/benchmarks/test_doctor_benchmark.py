@@ -1,0 +1,86 @@
+"""The doctor's benchmark: its table names rules that exist, its runs are counted as they should, and it can go on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+pytest.importorskip("sklearn")
+
+from benchmarks import doctor
+from benchmarks.faulty import OMITTED, PROGRAMS
+from benchmarks.healthy import CONVERGED, HEALTHY
+from chainrule.doctor.rules import all_rules
+
+
+def test_every_fault_is_the_name_of_a_rule():
+    names = {rule.name for rule in all_rules()}
+    assert {fault for program in PROGRAMS for fault in program.faults} <= names
+    assert all(bool(program.faults) == (program.kind == "faulty") for program in PROGRAMS)
+
+
+def test_every_entry_of_the_catalogue_is_rebuilt_or_left_out_with_a_reason():
+    ids = [program.id for program in PROGRAMS]
+    assert len(ids) == len(set(ids)) and not set(ids) & set(OMITTED)
+    assert len(ids) + len(OMITTED) == 80 and all(OMITTED.values())
+
+
+def test_there_are_enough_healthy_runs():
+    assert len(HEALTHY) * len(doctor.SEEDS) >= 100 and len(CONVERGED) * len(doctor.SEEDS) >= 50
+    assert sum("noise" in program.id for program in CONVERGED) >= 10
+
+
+def test_every_program_has_rows_and_a_network_that_takes_them():
+    for program in (*PROGRAMS, *HEALTHY, *CONVERGED):
+        try:
+            x, y = program.rows()
+        except doctor.RowsMissing:
+            continue
+        assert len(x) == len(y) and program.net()(x[:3]).shape[0] == 3, program.id
+
+
+def result(kind: str, *flags: str, seed: int = 0, finished: bool = False) -> dict:
+    return {
+        "id": kind,
+        "seed": seed,
+        "kind": kind,
+        "faults": ["dead-layer"],
+        "flags": list(flags),
+        "seconds": 1.0,
+        "finished": finished,
+        "standing": "plateau",
+    }
+
+
+def test_figures_count_detection_diagnosis_and_false_alarms():
+    ran = [
+        result("faulty", "dead-layer"),
+        result("faulty", "saturated", "dead-layer"),
+        result("faulty"),
+        result("healthy", "saturated"),
+        result("healthy"),
+        result("converged", finished=True),
+        result("converged", seed=1),
+    ]
+    found = doctor.summary(ran)
+    assert found["all"]["detected"] == {"of": 3, "is": 2, "share": pytest.approx(2 / 3)}
+    assert found["all"]["diagnosed"]["is"] == 1
+    assert found["all"]["healthy_flagged"] == {"of": 4, "is": 1, "share": 0.25}
+    assert found["all"]["finished"]["is"] == 1 and found["held_out"]["finished"]["of"] == 1
+    assert found["0"]["confusion"] == {"dead-layer": {"dead-layer": 1, "saturated": 1, "no flag": 1}}
+    assert "not right: 4" in doctor.text(found, ran)
+
+
+def test_a_run_goes_on_where_it_was_broken_off(tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    given = ["--only", "DM-58572274", "--only", "TDC-regr-softmax1", "--seeds", "0", "--log", str(log)]
+    doctor.main([*given, "--json", str(tmp_path / "found.json")])
+    assert len(log.read_text().splitlines()) == 2
+    first = json.loads((tmp_path / "found.json").read_text())
+    assert first["figures"]["all"]["detected"]["is"] == 2 and first["tuned_on_seeds"] == [0]
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:1]))
+    capsys.readouterr()
+    doctor.main(given)
+    assert "TDC-regr-softmax1 0 faulty" in capsys.readouterr().out and len(log.read_text().splitlines()) == 2
