@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks steps|epoch|compile|import|memory|scaling [workload ...], or doctor."""
+"""The command: python -m benchmarks steps|epoch|compile|import|memory|scaling|probes [workload ...], or doctor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main() -> None:
         doctor.main(sys.argv[2:])
         return
     given = arguments().parse_args()
-    names = given.workloads or (["mlp-mnist"] if given.measure == "epoch" else list(WORKLOADS))
+    names = given.workloads or (["mlp-mnist"] if given.measure in ("epoch", "probes") else list(WORKLOADS))
     unknown = [name for name in names if name not in WORKLOADS]
     if unknown:
         sys.exit(f"benchmarks: no workload {unknown[0]!r}: there are {', '.join(WORKLOADS)}")

@@ -212,6 +212,16 @@ def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | No
         worker.close()
 
 
+def probes(choice: Choice) -> Figures:
+    """What probes cost: an epoch of ``fit`` with them in every update, sampled, and without, in turns."""
+    from benchmarks.probing import overheads
+
+    rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
+    lines = [[f"{r['workload']} {r['probes']}", duration(r["min"]), f"{100 * r['overhead']:+.2f} %",
+              f"{100 * r['median_overhead']:+.2f} %"] for r in rows]  # fmt: skip
+    return Figures(rows, table(["probes", "update (min)", "over none", "median of turns"], lines), {})
+
+
 MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "steps": steps,
     "epoch": epoch,
@@ -219,4 +229,5 @@ MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "import": importing,
     "memory": memory,
     "scaling": scaling,
+    "probes": probes,
 }

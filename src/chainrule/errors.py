@@ -55,7 +55,15 @@ class NotFittedError(ChainruleError, RuntimeError):
 
 
 class NonFiniteError(ChainruleError, ArithmeticError):
-    """Training met NaN or infinity; the weights were left untouched."""
+    """Training met NaN or infinity; the weights were left untouched.
+
+    step: the update that was not made, counted from 1. operation, layer: where the first such value was made, as far as
+    known.
+    """
+
+    def __init__(self, message: str, step: int = 0, operation: str = "", layer: str = "") -> None:
+        super().__init__(message)
+        self.step, self.operation, self.layer = step, operation, layer
 
 
 class CheckpointError(ChainruleError, RuntimeError):

@@ -49,7 +49,7 @@ def test_the_directory_and_its_files_are_private(directory):
     cache.store(KEY, CODE)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(file_of(directory).stat().st_mode) == 0o600
-    assert [p.name for p in directory.iterdir()] == [f"{KEY}.code"]
+    assert sorted(p.name for p in directory.iterdir()) == [f"{KEY}.code", "trimmed"]
 
 
 def damages():
@@ -178,21 +178,25 @@ def test_the_oldest_entries_go_when_there_are_too_many(directory, monkeypatch):
     (directory / "new.tmp").write_text("")
     cache._checked.cache_clear()
     cache.load(KEY)
-    assert sorted(p.name for p in directory.iterdir()) == [*(f"{i:064x}.code" for i in range(5)), "new.tmp"]
+    assert len(list(directory.iterdir())) == 15  # looked at a moment ago: nobody looks again so soon
+    os.utime(directory / "trimmed", (now - cache.TRIM_EVERY - 1, now - cache.TRIM_EVERY - 1))
+    cache._checked.cache_clear()
+    cache.load(KEY)
+    kept = [*(f"{i:064x}.code" for i in range(5)), "new.tmp", "trimmed"]
+    assert sorted(p.name for p in directory.iterdir()) == kept
 
 
 def test_every_part_of_what_code_depends_on_changes_its_key(directory, monkeypatch):
     machine = build._machine()
     build._object("define void @f() {\n  ret void\n}\n")
-    seen = {p.name for p in directory.iterdir()}
-    assert len(seen) == 1
+    assert len(list(directory.glob("*.code"))) == 1
     build._object("define void @f() {\n  ret void\n}\n\n")
     for i in range(len(machine.identity)):
         changed = tuple(v + "x" if j == i else v for j, v in enumerate(machine.identity))
         with monkeypatch.context() as patched:
             patched.setitem(machine.__dict__, "identity", changed)
             build._object("define void @f() {\n  ret void\n}\n")
-    assert len(list(directory.iterdir())) == 2 + len(machine.identity)
+    assert len(list(directory.glob("*.code"))) == 2 + len(machine.identity)
 
 
 USE = """
@@ -226,14 +230,14 @@ def users(directory: Path, number: int) -> list[list]:
 def test_eight_processes_at_once_and_then_one_without_a_compiler(tmp_path):
     directory = tmp_path / "cache"
     assert [x for _, x in users(directory, 8)] == [RESULT] * 8
-    assert {p.suffix for p in directory.iterdir()} == {".code"}
+    assert {p.name for p in directory.iterdir() if p.suffix != ".code"} == {"trimmed"}
     assert users(directory, 1) == [[0, RESULT]]
 
 
 def test_damaged_machine_code_is_compiled_again_and_runs(tmp_path):
     directory = tmp_path / "cache"
     users(directory, 1)
-    for path in directory.iterdir():
+    for path in directory.glob("*.code"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0x10
         path.write_bytes(content)

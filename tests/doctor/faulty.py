@@ -200,6 +200,14 @@ def sick(seed: int = 0, width: int = 64) -> list[Program]:
             epochs=40,
         ),
         program(
+            "eight sigmoid layers, torch init",
+            mlp(64, *[w] * 8, 10, f=nn.Sigmoid, init="torch"),
+            (x, y),
+            ce,
+            optim.SGD(0.1),
+            "vanishing-gradient",
+        ),
+        program(
             "constant init",
             mlp(64, w, w, 10, init=nn.Constant(0.01)),
             (x, y),

@@ -34,7 +34,8 @@ def report_on(program) -> Report:
     return run.examine()
 
 
-QUICK = ("eight sigmoid layers, circles", "zero init", "softmax twice", "divided twice", "lr too high", "dead relu",
+QUICK = ("eight sigmoid layers, circles", "eight sigmoid layers, torch init",
+         "zero init", "softmax twice", "divided twice", "lr too high", "dead relu",
          "sigmoid for numbers", "softmax of one", "targets in the thousands", "decay too strong",
          "xor with mae", "bn of two", "stacked exponentials", "sign turned", "relu for yes and no",
          "classes one by one", "log of linear outputs", "shares of one column",

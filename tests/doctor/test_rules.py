@@ -88,3 +88,17 @@ def test_a_network_without_layers_is_judged_by_its_curve():
     sick = judge(RULES[0].sick[0]).record
     bare = replace(sick, facts=replace(sick.facts, layers=(), head=None, data=None, trials=None), measurements={})
     assert judge(bare).standing.name == "plateau"
+
+
+def test_a_rate_that_seems_too_low_stands_under_the_gradient_that_explodes():
+    from chainrule.doctor.rules.exploding_gradient import ExplodingGradient
+
+    assert "learning-rate-too-low" in ExplodingGradient.explains
+
+
+def test_updates_that_were_all_left_out_are_counted_among_those_that_were_asked_for():
+    from chainrule.doctor.examples import STUCK, example
+    from chainrule.record.facts import LoopFacts
+
+    found = {f.code: f for f in judge(example(loop=LoopFacts(steps=0, scaler_skipped=8), loss=STUCK)).findings}
+    assert found["CR609"].evidence == "8 of 8 updates were left out"

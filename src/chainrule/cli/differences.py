@@ -147,7 +147,7 @@ def measure_cost(net: Module, loss: str, x: np.ndarray, y: np.ndarray) -> Cost:
     function = LOSSES[loss]
     state = TrainingState(net, SGD(lr=1e-3))
     specs = (TensorSpec(x.shape, x.dtype), TensorSpec(y.shape, y.dtype))
-    traced = build_gradients(lambda a, b: function(net(a), b), state, specs, StepOptions(), "whole")
+    traced, _ = build_gradients(lambda a, b: function(net(a), b), state, specs, StepOptions(), "whole")
     both = compile_graph(traced.graph)
     inputs = [x, y, np.zeros(4, np.uint32), *(p.value("the check") for p in traced.captured)]
     forward = _forward(net, loss, x, y)

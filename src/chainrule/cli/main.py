@@ -23,6 +23,7 @@ from chainrule.cli.failure import BROKEN_PIPE, FINE, INTERRUPTED, TERMINATED, US
 from chainrule.cli.info import info
 from chainrule.cli.output import json_line
 from chainrule.cli.predict import predict
+from chainrule.cli.report import report
 from chainrule.cli.show import show
 from chainrule.cli.train import train
 from chainrule.errors import ChainruleWarning
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, explain, show, compare, check, doctor, info, demo):
+for command in (train, predict, explain, show, compare, check, doctor, report, info, demo):
     app.command()(command)
 app.add_typer(data.commands, name="data")
 
@@ -58,6 +59,7 @@ def chainrule(
       chainrule compare runs/a runs/b         where two runs part
       chainrule demo step                     backpropagation on a 2-2-1 network, in numbers
       chainrule check runs/digits             its gradients against finite differences
+      chainrule doctor runs/digits --treat    what keeps a run from learning, and the proven cure
       chainrule doctor train.py               what keeps a PyTorch script from learning
       chainrule data show digits              what is in a data set
       chainrule train houses.csv --target price --missing mean

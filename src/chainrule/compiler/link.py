@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, evaluator, placeholder
-from chainrule.kernel import Program, parts
+from chainrule.kernel import Nest, Program, Statement, parts
 from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
 from chainrule.rewrite import rewrite
@@ -118,9 +118,17 @@ def _overwrites_too_soon(program: Program, part: Part) -> bool:
                 return True
             # What runs at once with the statement that writes must not read, unless it is that statement itself.
             at_once = parts(program.statements[first]) if program.statements else ()
-            if any(read in reads(s) and written not in writes(s) for s in at_once):
+            if any(read in reads(s) and (written not in writes(s) or _reads_again(s, written, read)) for s in at_once):
                 return True
     return False
+
+
+def _reads_again(statement: Statement, written: int, read: int) -> bool:
+    """Whether a later loop of the statement reads what an earlier one has replaced; one loop reads before it writes."""
+    if not isinstance(statement, Nest):
+        return False
+    first = next((i for i, x in enumerate(statement.loops) if written in writes(replace(statement, loops=(x,)))), None)
+    return first is not None and read in reads(replace(statement, loops=statement.loops[first + 1 :]))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def record_of(run: Run, data: Any = None, budget: float = 3.0) -> RunRecord:
     record = _curves(run)
     if record.facts.head is not None and record.measurements and data is None:
         return record
-    facts = replace(record.facts, training=training_facts(run.config), not_finite=_not_finite(run))
+    bad = record.facts.not_finite or _not_finite(run)
+    facts = replace(record.facts, training=training_facts(run.config), not_finite=bad)
     record = replace(record, facts=facts)
     rows = rows_of(run, data)
     if rows is None and run.kept is not None and run.kept.batches:
@@ -82,7 +83,14 @@ def _curves(run: Run) -> RunRecord:
     train = {n: by_epoch(v) for n, v in run.history.items() if not n.startswith("validation_")}
     # By epoch is as near as the history in memory comes.
     rates = [r for r in run.history.get("learning_rate", []) for _ in range(an_epoch)]
-    return RunRecord(loss=series(run.losses), learning_rate=series(rates), train=train, validation=held)
+    return RunRecord(
+        facts=Facts(not_finite=run.not_finite),
+        loss=series(run.losses),
+        learning_rate=series(rates),
+        train=train,
+        validation=held,
+        measurements=run.measurements,
+    )
 
 
 def _not_finite(run: Run) -> NotFinite | None:
@@ -141,6 +149,9 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
         head=head_facts(loss, observer, begin if drawn else look, data.target) if data.target else None,
     )
     found = [*(measurements_of(begin.trace) if drawn else ()), *measurements_of(look.trace)]
+    # What the probes measured in the step itself stands; a look adds what they left out.
+    known = {(layer, q, int(s)) for (layer, q), each in record.measurements.items() for s in each.steps}
+    found = [m for m in found if (m.layer, str(m.quantity), m.step) not in known]
     record = replace(record, facts=facts).with_measurements(found)
     progress = standing_of(record).progress or 0.0
     facts = replace(facts, standing=standing_facts(look, run.step))

@@ -104,7 +104,7 @@ class Report:
         from chainrule.doctor.reports import html, markdown, plain_data
 
         path = Path(path)
-        writers = {".html": html.page, ".md": markdown.text, ".json": plain_data.json_text, ".txt": lambda r: f"{r}\n"}
+        writers = {".html": html.page, ".md": markdown.text, ".json": plain_data.json_text, ".txt": plain}
         if path.suffix not in writers:
             raise ArgumentError(f"a report is saved as {', '.join(writers)}, got {path.name!r}")
         path.write_text(writers[path.suffix](self), encoding="utf-8")
@@ -137,6 +137,11 @@ class Report:
         close = [n for n in self.near[:2] if n.ratio > 0]
         said = " and ".join(f"{n.code} {n.name} at {n.ratio:.0%} of its limit" for n in close)
         return f"; nearest came {said}" if said else ""
+
+
+def plain(report: Report) -> str:
+    """The report's lines, and under them those of its trials."""
+    return f"{report}\n" + ("" if report.trials is None else f"{report.trials}\n")
 
 
 def _short(line: str) -> str:

@@ -63,18 +63,32 @@ class Trial:
         """The remedies in words: "change-activation(activation=ReLU)"."""
         return " and ".join(map(titled, self.remedies))
 
-    def __str__(self) -> str:
+    @property
+    def figures(self) -> str:
+        """The mean scores, how many seeds they are of, and p: "3% -> 97% of the training loss, 3 seeds (p 0.05)"."""
         spread = f" (p {self.p:.2g})" if self.seeds > 1 else ""
         seeds = f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
+        return f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}"
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The trial as a row of a table: treatment, finding, verdict, before, after, seeds, p."""
+        p = f"{self.p:.2g}" if self.seeds > 1 else ""
+        return (
+            f"{self.title}{' (' + self.said + ')' if self.said else ''}", f"{self.code} {self.name}", self.verdict,
+            _mean(self.before), _mean(self.after), str(self.seeds), p,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
         said = f"; {self.said}" if self.said else ""
-        figures = f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}"
-        return f"{self.verdict}: {self.title} for {self.code} {self.name}: {figures}{said}"
+        return f"{self.verdict}: {self.title} for {self.code} {self.name}: {self.figures}{said}"
 
     def to_dict(self) -> dict[str, Any]:
         """The trial as plain data."""
         return {
             "code": self.code, "name": self.name, "verdict": self.verdict,
-            "remedies": [_plain(r) for r in self.remedies], "mended": [_plain(r) for r in self.mended], "before": list(self.before), "after": list(self.after),
+            "remedies": [_plain(r) for r in self.remedies], "mended": [_plain(r) for r in self.mended],
+            "before": list(self.before), "after": list(self.after),
             "effect": self.effect, "measure": self.measure, "p": self.p, "steps": self.steps, "said": self.said,
             "chainrule": self.chainrule, "pytorch": self.pytorch, "seconds": self.seconds,
         }  # fmt: skip
@@ -109,6 +123,18 @@ class Trials:
         """The cure; None if nothing is proven."""
         return self.cure
 
+    @property
+    def remarks(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What was not tried and why, under a heading each; empty ones left out."""
+        found = (
+            ("still flagged with the cure", self.left),
+            ("not tried, for the time was up", self.untried),
+            ("needs you", self.by_hand),
+            ("changes nothing here", self.not_applicable),
+            ("note", self.notes),
+        )
+        return tuple((word, said) for word, said in found if said)
+
     def __iter__(self) -> Any:
         return iter(self.trials)
 
@@ -127,9 +153,7 @@ class Trials:
     def __str__(self) -> str:
         cure, lines = self.cure, []
         if cure is not None:
-            lines.append(f"proven cure: {cure.title}")
-            seeds = f"{cure.seeds} seeds, p {cure.p:.2g}"
-            lines.append(f"  {_mean(cure.before)} -> {_mean(cure.after)} of the {cure.measure} ({seeds})")
+            lines += [f"proven cure: {cure.title}", f"  {cure.figures}"]
             lines += [f"  {line}" for line in cure.chainrule.splitlines()[:4]]
             if self.left:
                 lines.append(f"  still flagged with it: {', '.join(self.left)}")

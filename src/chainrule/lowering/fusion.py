@@ -98,11 +98,39 @@ def _join(a: Nest, b: Nest) -> Nest:
 def _with_joined_lanes(nest: Nest) -> Nest:
     loops: list[LaneLoop] = []
     for loop in nest.loops:
-        if loops and _lanes_join(loops[-1], loop):
-            loops[-1] = _joined_loop(loops[-1], loop)
-        else:
+        place = _lane_partner(loops, loop)
+        if place is None:
             loops.append(loop)
+        else:
+            loops[place] = _joined_loop(loops[place], loop)
     return replace(nest, loops=tuple(loops))
+
+
+def _lane_partner(earlier: list[LaneLoop], loop: LaneLoop) -> int | None:
+    """The nearest loop that it can be one with, where none between them is in the way."""
+    for place in reversed(range(len(earlier))):
+        if _lanes_join(earlier[place], loop):
+            return place
+        if not _may_pass(earlier[place], loop):
+            return None
+    return None
+
+
+def _stored_in(loop: LaneLoop) -> set[int]:
+    return {s.buffer for s in loop.stores} | {s.buffer for serial in loop.serial for s in serial.stores}
+
+
+def _may_pass(a: LaneLoop, b: LaneLoop) -> bool:
+    """Whether b may stand before a."""
+    made, made_by_b = _stored_in(a), _stored_in(b)
+    names = {x.name for x in a.accumulates}
+    needed = list(walk(*_values(b)))
+    if any(isinstance(e, Local) and e.name in names for e in needed):
+        return False
+    if any(isinstance(e, (Load, Gather)) and e.buffer in made for e in needed):
+        return False
+    own = walk(*_values(a))
+    return not made & made_by_b and not any(isinstance(e, (Load, Gather)) and e.buffer in made_by_b for e in own)
 
 
 # ------------------------------------------------------------------------------------------------ lane loops

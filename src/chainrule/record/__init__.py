@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         run_name,
         unfinished_runs,
     )
-    from chainrule.record.run_record import RunRecord, Series, read_record, series, write_record
+    from chainrule.record.run_record import RunRecord, Series, read_record, series, set_not_finite, write_record
     from chainrule.record.store import Epoch, Measurement, Note, Record, Step
     from chainrule.record.trace import LayerTrace, NetworkTrace
 
@@ -50,6 +50,7 @@ __all__ = [
     "run_name",
     "save_checkpoint",
     "series",
+    "set_not_finite",
     "unfinished_runs",
     "write_record",
 ]
@@ -62,7 +63,7 @@ HOMES = {
     "facts": ("Facts",),
     "measure": ("measurements_of",),
     "quantities": ("NETWORK", "Quantity"),
-    "run_record": ("RunRecord", "Series", "read_record", "series", "write_record"),
+    "run_record": ("RunRecord", "Series", "read_record", "series", "set_not_finite", "write_record"),
     "run_directory": ("Checkpoint", "RunDirectory", "Status", "claim_directory", "run_name", "unfinished_runs"),
     "store": ("Epoch", "Measurement", "Note", "Record", "Step"),
     "trace": ("LayerTrace", "NetworkTrace"),

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from chainrule.errors import ArgumentError, CheckpointError
-from chainrule.record.facts import Facts, LayerFacts
+from chainrule.record.facts import Facts, LayerFacts, NotFinite
 from chainrule.record.quantities import Quantity
 from chainrule.record.store import Measurement, Record
 
@@ -142,6 +142,13 @@ def write_record(run: RunRecord, store: Record) -> None:
         for step, value in zip(found.steps, found.values, strict=True)
         if int(step) not in known.get((layer, quantity), ())
     )
+
+
+def set_not_finite(store: Record, found: NotFinite) -> None:
+    """Write the first value that was not finite among the facts of a record that is open for writing."""
+    written = store.meta().get(META)
+    facts = Facts() if written is None else facts_from_json(written)
+    store.set_meta(META, facts_to_json(replace(facts, not_finite=found)))
 
 
 def read_record(source: Record | str | os.PathLike[str]) -> RunRecord:

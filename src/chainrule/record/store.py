@@ -53,7 +53,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number that a probe took at a layer: quantity "gradient", "dead share" and so on."""
+    """One number that a probe took at a layer: quantity "gradient", "dead" and so on. step: updates made before it."""
 
     step: int
     layer: str
@@ -152,27 +152,27 @@ class Record:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def append_steps(self, steps: Iterable[Step]) -> None:
-        """Append all or none. ArgumentError: a step that the record has already."""
+    def append_steps(self, steps: Iterable[Step], measurements: Iterable[Measurement] = ()) -> None:
+        """Append all or none, with what was measured in them. ArgumentError: a step that the record has already."""
         rows = [
             (int(s.step), int(s.epoch), float(s.loss), float(s.learning_rate), int(s.rows), float(s.seconds))
             for s in steps
         ]
-        self._insert("steps", rows)
+        self._insert({"steps": rows, "layers": _rows_of(measurements)})
 
     def append_epoch(
         self, epoch: int, step: int, part: Literal["train", "validation"], metrics: Mapping[str, float]
     ) -> None:
         """Append the metrics of one part at the end of an epoch. ArgumentError: the record has them already."""
-        self._insert("epochs", [(int(epoch), part, name, int(step), float(value)) for name, value in metrics.items()])
+        self._insert({"epochs": [(int(epoch), part, name, int(step), float(value)) for name, value in metrics.items()]})
 
     def append_measurements(self, measurements: Iterable[Measurement]) -> None:
         """Append all or none. ArgumentError: one that the record has already."""
-        self._insert("layers", [(int(m.step), m.layer, m.quantity, float(m.value)) for m in measurements])
+        self._insert({"layers": _rows_of(measurements)})
 
     def append_note(self, step: int, kind: str, text: str) -> None:
         """Append a note."""
-        self._insert("notes", [(None, int(step), kind, text)])
+        self._insert({"notes": [(None, int(step), kind, text)]})
 
     def set_meta(self, key: str, value: str) -> None:
         """Set or replace one entry about the run as a whole."""
@@ -189,8 +189,10 @@ class Record:
         then has each step exactly once.
         """
         with self._transaction():
-            for table in ("epochs", "layers", "notes"):
+            for table in ("epochs", "notes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (int(step),))
+            # A measurement has the number of updates before it: that of the checkpoint is made again.
+            self._connection.execute("DELETE FROM layers WHERE step >= ?", (int(step),))
             if epoch is not None:
                 self._connection.execute("DELETE FROM epochs WHERE epoch > ?", (int(epoch),))
             return self._connection.execute("DELETE FROM steps WHERE step > ?", (int(step),)).rowcount
@@ -250,13 +252,16 @@ class Record:
         with _named(self.path):
             return self._connection.execute(query, arguments).fetchall()
 
-    def _insert(self, table: str, rows: list[tuple]) -> None:
-        if not rows:
-            return
+    def _insert(self, tables: Mapping[str, list[tuple]]) -> None:
+        """Rows of several tables, all or none."""
+        table = ""
+        rows: list[tuple] = []
         try:
             with self._transaction():
-                places = ", ".join("?" * len(rows[0]))
-                self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+                for table, rows in tables.items():
+                    if rows:
+                        places = ", ".join("?" * len(rows[0]))
+                        self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
         except sqlite3.IntegrityError as error:
             raise ArgumentError(
                 f"{str(self.path)!r}: rows of table {table} from {rows[0]} to {rows[-1]} were refused, and none is "
@@ -276,6 +281,10 @@ class Record:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _rows_of(measurements: Iterable[Measurement]) -> list[tuple]:
+    return [(int(m.step), m.layer, str(m.quantity), float(m.value)) for m in measurements]
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:

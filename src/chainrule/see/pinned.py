@@ -6,7 +6,7 @@ import functools
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from chainrule.nn import Module
 from chainrule.ops import key as key_of
 from chainrule.optim import penalty
 from chainrule.record.trace import INPUT, LOSS, LayerTrace, Link, NetworkTrace, behind, patches_of, rms
-from chainrule.see.rows import Layout, row_strides
+from chainrule.see.rows import Layout, Strides, row_strides
 from chainrule.see.sites import Site, opened, place_of, sites_of
 from chainrule.spec import UINT32, TensorSpec
 
@@ -147,13 +147,13 @@ class Pinned:
         self.at_tap = dict(zip(taps, pulled[count : count + len(taps)], strict=True))
         self.at_x = pulled[-1] if x else None
 
-    def _cotangent(self, site: Site) -> Tensor | None:
+    def cotangent(self, site: Site) -> Tensor | None:
         if site.tap is not None:
             return self.at_tap[site]
         passed = self.passed.get(cast(Node, site.z.node))
         return None if passed is None else passed[0][site.z.index]
 
-    def _want(self, value: Tensor | None) -> Tensor | None:
+    def want(self, value: Tensor | None) -> Tensor | None:
         """Have the run keep ``value``."""
         if value is not None and value.node is not None:
             self.wanted[value.key] = value
@@ -167,10 +167,10 @@ class Pinned:
             for value in node.inputs:
                 self.readers.setdefault(value.key, []).append(node)
         modules = dict(net.named_modules())
-        self.layers = [_Layer(self, site, modules) for site in self.sites]
+        self.layers = [Layer(self, site, modules) for site in self.sites]
         for kept in (self.prediction, self.at_x, self.loss):
-            self._want(kept)
-        self.row_losses = self._want(self._losses_of_rows())
+            self.want(kept)
+        self.row_losses = self.want(self._losses_of_rows())
 
     def _losses_of_rows(self) -> Tensor | None:
         """The loss before its mean is taken, where it is the mean over rows of one primitive's values."""
@@ -203,15 +203,15 @@ class Pinned:
         for place, (parent, cut) in enumerate(cuts):
             fed = [f for f, message in zip(feeding, messages, strict=True) if message[place] is not None]
             for child, t, back in fed:
-                whole = self.at_x if parent == INPUT else self._cotangent(self.sites[parent])
+                whole = self.at_x if parent == INPUT else self.cotangent(self.sites[parent])
                 # All that arrives comes this way: the same value, and no second pass for it.
                 index = [f[0] for f in feeding].index(child)
                 arriving = whole if len(fed) == 1 else messages[index][place]
                 between = nodes_between(values, [t])
                 self.links.append({
-                    "parent": parent, "child": child, "back": self._want(back), "arriving": self._want(arriving),
+                    "parent": parent, "child": child, "back": self.want(back), "arriving": self.want(arriving),
                     "through": tuple(n.primitive.name for n in between if _depends(n, cut, between)),
-                    "derivative": self._want(self._diagonal(cut, t, between, values)) if child != LOSS else None,
+                    "derivative": self.want(self._diagonal(cut, t, between, values)) if child != LOSS else None,
                 })  # fmt: skip
 
     def _diagonal(self, cut: Tensor, t: Tensor, between: list[Node], values: list[Tensor]) -> Tensor | None:
@@ -341,11 +341,31 @@ class _Nudge:
         return float(evaluator(graph)(*own, layout.from_rows(raised))[0])
 
 
-class _Layer:
+class Reading(Protocol):
+    """A forward and a backward pass in which layers are found."""
+
+    rows: int
+    strides: Strides
+    weights: dict[str, Tensor]
+    """The trainable parameters by name, as they stand in the graph."""
+    readers: dict[Any, list[Node]]
+    passed: dict[Node, tuple[list[Tensor | None], tuple]]
+    """What passed each node on the way back; see ``vjp``."""
+
+    def cotangent(self, site: Site) -> Tensor | None:
+        """The cotangent at a site's z."""
+        ...
+
+    def want(self, value: Tensor | None) -> Tensor | None:
+        """Told of each value that a layer's trace is made of."""
+        ...
+
+
+class Layer:
     """One site: the values that its trace is made of, and their layouts."""
 
-    def __init__(self, pinned: Pinned, site: Site, modules: dict[str, Module]) -> None:
-        self.pinned, self.site = pinned, site
+    def __init__(self, reading: Reading, site: Site, modules: dict[str, Module]) -> None:
+        self.reading, self.site = reading, site
         parameter = site.weight or site.bias
         owner = parameter.rpartition(".")[0]
         scope = site.node.scope
@@ -358,15 +378,15 @@ class _Layer:
         self.z = site.z if site.tap is None else cast(Tensor, site.stacked_z)
         self.t = site.t if site.tap is None else site.stacked_t
         self._lay_out()
-        self.dz = pinned._cotangent(site)
+        self.dz = reading.cotangent(site)
         self._follow()
         for value in (self.z, self.t, self.dz, self.output, self.doutput, self.slope):
-            pinned._want(value)
+            reading.want(value)
         if site.form == "norm":
             self._normalised()
 
     def _lay_out(self) -> None:
-        site, rows, strides = self.site, self.pinned.rows, self.pinned.strides
+        site, rows, strides = self.site, self.reading.rows, self.reading.strides
         z, t = self.z, self.t
         last: tuple[int, ...] = (z.ndim - 1,) if z.ndim > 1 else ()
         features: tuple[int, ...] = last
@@ -389,13 +409,13 @@ class _Layer:
             self.incoming = Layout(shape, None, rows, inputs)
 
     def _width(self) -> int:
-        return self.pinned.weights[self.site.weight or self.site.bias].ndim
+        return self.reading.weights[self.site.weight or self.site.bias].ndim
 
     def _follow(self) -> None:
         """The activation function behind it."""
         self.activation: str | None = None
         self.output = self.doutput = self.slope = None
-        readers = self.pinned.readers.get(self.z.key, []) if self.site.tap is None else []
+        readers = self.reading.readers.get(self.z.key, []) if self.site.tap is None else []
         if len(readers) != 1:
             return
         node = readers[0]
@@ -404,7 +424,7 @@ class _Layer:
         if not alone and name not in ("softmax", "log_softmax"):
             return
         self.activation, self.output = name, node.output(0)
-        passed = self.pinned.passed.get(node)
+        passed = self.reading.passed.get(node)
         self.doutput = None if passed is None else passed[0][0]
         if alone:
             ones = Tensor(node.specs[0], np.ones(node.specs[0].shape, node.specs[0].dtype), constant=True)
@@ -415,14 +435,14 @@ class _Layer:
         x, weight, bias = self.site.node.inputs
         ones = Tensor(weight.spec, np.ones(weight.shape, weight.dtype), constant=True)
         made = self.site.node.primitive(x, ones, zeros_like(bias), **self.site.node.parameters)
-        self.normal = self.pinned._want(made[0] if isinstance(made, tuple) else made)
+        self.normal = self.reading.want(made[0] if isinstance(made, tuple) else made)
 
     def trace(self, values: _Values, gradients: dict[str, np.ndarray]) -> LayerTrace:
-        site, n = self.site, self.pinned.rows
+        site, n = self.site, self.reading.rows
         z = self.outgoing.to_rows(values.of(self.z))
         delta = np.zeros_like(z) if self.dz is None else self.outgoing.to_rows(values.of(self.dz)) * (site.sign * n)
         rows_out = functools.partial(self._rows_out, values)
-        weights = self.pinned.weights
+        weights = self.reading.weights
         by_row = _ByRow(self, values) if site.form == "none" else None
         return LayerTrace(
             self.name, self.kind, self._a(values, z), z, delta,
@@ -477,18 +497,18 @@ class _ByRow:
     A pullback is linear in the cotangent: with that of one row alone it gives the part of this row.
     """
 
-    def __init__(self, layer: _Layer, values: _Values) -> None:
+    def __init__(self, layer: Layer, values: _Values) -> None:
         self.layer, self.values = layer, values
         node, entry = layer.site.node, layer.site.entry
-        arriving, _ = layer.pinned.passed.get(node, ([None] * len(node.specs), ()))
+        arriving, _ = layer.reading.passed.get(node, ([None] * len(node.specs), ()))
         self.arriving = list(arriving)
         data = [x for i, x in enumerate(node.inputs) if i != entry and x.node is not None]
         own = [placeholder(y) if dy is not None else None for y, dy in zip(node.specs, arriving, strict=True)]
         back = pull_back(node, own)[entry] if any(o is not None for o in own) else None
-        weight = layer.pinned.weights[layer.site.weight]
+        weight = layer.reading.weights[layer.site.weight]
         pulled = None if back is None else vjp([node.inputs[entry]], [back], [weight])[0]
         for x in (*data, *arriving):
-            layer.pinned._want(x)
+            layer.reading.want(x)
         self.graph = None if pulled is None else (data, [o for o in own if o is not None], pulled)
 
     def __call__(self, name: str, index: tuple[int, ...]) -> np.ndarray:
@@ -498,7 +518,7 @@ class _ByRow:
     def parts(self) -> np.ndarray:
         """[n, *weight.shape]"""
         layer, values = self.layer, self.values
-        pinned = layer.pinned
+        pinned = cast(Pinned, layer.reading)
         weight = pinned.weights[layer.site.weight]
         if self.graph is None:
             return np.zeros((pinned.rows, *weight.shape), weight.dtype)
@@ -521,4 +541,4 @@ class _ByRow:
         return np.stack(found)
 
     def _stride(self, output: int) -> int | None:
-        return self.layer.pinned.strides.get((self.layer.site.node, output))
+        return self.layer.reading.strides.get((self.layer.site.node, output))

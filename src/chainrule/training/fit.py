@@ -23,7 +23,8 @@ from chainrule.errors import ArgumentError, ChainruleError, CheckpointError, Non
 from chainrule.graph import Tensor
 from chainrule.nn import Module
 from chainrule.optim import Adam, LearningRateSchedule, Optimizer, describe
-from chainrule.record import Choice, RunConfig, RunDirectory, Step
+from chainrule.record import Choice, RunConfig, RunDirectory, Step, set_not_finite
+from chainrule.record.facts import NotFinite
 from chainrule.spec import TensorSpec
 from chainrule.training.callbacks import Callback, as_callbacks
 from chainrule.training.evaluation import Evaluation
@@ -33,7 +34,8 @@ from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
-from chainrule.training.progress import Progress, progress_for
+from chainrule.training.probing import checked_probes, rate_of
+from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
 from chainrule.training.settings import loss_choice, refuse_other_settings
 from chainrule.training.source import Source, source_of
@@ -75,6 +77,7 @@ def fit(
     keep_rows: int = 1,
     resume: bool = False,
     progress: bool | None = None,
+    probes: str | None = "sampled",
     backend: str | None = None,
 ) -> Run:
     """Train ``net`` and return the record of the run.
@@ -100,6 +103,9 @@ def fit(
                     ``run.flow`` can look at a step; 0 keeps none.
     resume:         go on with the unfinished run in ``run_dir``, from its latest whole checkpoint, to the same bits.
     progress:       a progress bar; by default in terminals and notebooks.
+    probes:         "every" measures each layer in every update (activation, error, gradient, update, dead units, …),
+                    "sampled" in so few that it costs less than 1 % of the time, None never. What is learned is the same
+                    to the bit. See ``run.measurements``; updates from several batches are not measured.
     backend:        "native" (machine code, the default) or "reference" (NumPy, node by node).
 
     Raises ArgumentError, DataError or ShapeError before the first step if anything does not fit; NonFiniteError when
@@ -115,7 +121,7 @@ def fit(
         schedule=_schedule(learning_rate_schedule), stopping=_stopping(early_stopping),
         callbacks=as_callbacks(callbacks),
         checkpoint_every=None if checkpoint_every is None else _whole("checkpoint_every", checkpoint_every),
-        keep_rows=_whole("keep_rows", keep_rows, least=0),
+        keep_rows=_whole("keep_rows", keep_rows, least=0), probes=checked_probes(probes),
     )  # fmt: skip
     _refuse_uneven_parts(function, plan)
     options = checked_options(clip_norm, clip_value, l1, l2)
@@ -155,6 +161,7 @@ class _Plan:
     callbacks: tuple[Callback, ...]
     checkpoint_every: int | None
     keep_rows: int
+    probes: str | None
 
     def __post_init__(self) -> None:
         if self.on_nan not in ("stop", "skip"):
@@ -198,7 +205,13 @@ class _Trainer:
         self.pending: list[Step] = []
         self.watched = any(type(c).on_step is not Callback.on_step for c in plan.callbacks)
         self.seconds_an_update = SECONDS_A_CALL
+        x, _ = source.sample()
+        updates = 0 if source.data is None else self.updates_an_epoch() * plan.epochs
+        self.rate = rate_of(plan.probes if plan.accumulate == 1 else None, net, x[: plan.batch_size], updates)
+        self.step.compiles_probes = self.rate.compiled
         self.saved_at = time.monotonic()
+        self.warned: set[str] = set()
+        self.warn_after = 0.0
 
     def _forward(self, x: Tensor, y: Tensor) -> Tensor:
         self.prediction = self.net(x)
@@ -338,10 +351,11 @@ class _Trainer:
         seconds = self.seconds_an_update
         while (first := self.position.batch) < len(self.slices):
             count = self._count(first, max(1, int(SECONDS_A_CALL / seconds)))
+            measures = self._measures(first)
             chosen = np.stack([order[s] for s in self.slices[first : first + count]])
             began = time.perf_counter()
             with self.interrupts.finishing():
-                self._updates(data, chosen, began, bar)
+                self._updates(data, chosen, began, bar, measures)
             seconds = self.seconds_an_update = (time.perf_counter() - began) / count
             self._after_updates(last=self.position.batch == len(self.slices))
 
@@ -353,13 +367,21 @@ class _Trainer:
         while count < most and first + count < len(self.slices) and _length(self.slices[first + count]) == size:
             if self.watched or (every and (self.run.step + count) % every == 0):
                 break
+            if self._measures(first + count) != self._measures(first) or (self._measures(first) and not self.rate.all):
+                break
             count += 1
         return count
 
-    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress) -> None:
+    def _measures(self, batch: int) -> bool:
+        """Whether the update from ``batch`` of the present epoch measures its layers."""
+        step = self.run.step + batch - self.position.batch
+        last = batch == len(self.slices) - 1
+        return self.rate.due(step, last, last and self.position.epoch == self.plan.epochs - 1)
+
+    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress, measures: bool) -> None:
         """Updates from batches of the rows ``chosen``, and their places in position, history and record."""
         rates = self._learning_rates(len(chosen))
-        losses, error = self.step.many((data.x, data.y), chosen, rates)
+        losses, error = self.step.many((data.x, data.y), chosen, rates, measures)
         seconds = (time.perf_counter() - began) / max(len(chosen), 1)
         for loss, lr in zip(losses, rates, strict=False):
             self._made(float(loss), chosen.shape[1], lr, seconds, 1)
@@ -393,11 +415,21 @@ class _Trainer:
 
     def _left_out(self, error: NonFiniteError, batches: int) -> None:
         """An update was not made: stop, or go on behind its batches."""
+        self._note_not_finite(error)
         if self.plan.on_nan == "stop":
             raise error
-        self.run.skipped += 1
         self._note("skipped", str(error))
         self.position = replace(self.position, batch=self.position.batch + batches)
+
+    def _note_not_finite(self, error: NonFiniteError) -> None:
+        """Count it, and write down the first."""
+        run = self.run
+        run.skipped += self.plan.on_nan == "skip"
+        found = NotFinite(step=error.step, operation=error.operation, layer=error.layer, text=str(error))
+        first = run.not_finite or found
+        run.not_finite = replace(first, skipped=run.skipped)
+        if self.directory is not None:
+            set_not_finite(self.directory.record, run.not_finite)
 
     def _after_updates(self, last: bool) -> None:
         """What users hang in after an update, and a checkpoint where one is due."""
@@ -447,7 +479,8 @@ class _Trainer:
         try:
             for i, (x, y) in enumerate(group):
                 part = "whole" if len(group) == 1 else "last" if i == len(group) - 1 else "middle" if i else "first"
-                total += self.step((x, y), lr, len(x) / rows, part, first_row).loss * len(x)
+                measures = part == "whole" and self.rate.due(made, last=False, final=False)
+                total += self.step((x, y), lr, len(x) / rows, part, first_row, measures).loss * len(x)
                 first_row += len(x)
         except BaseException:
             if state.step == made:
@@ -481,6 +514,7 @@ class _Trainer:
         with self.interrupts.finishing():
             self._close_epoch(measured)
         bar.epoch(run.epoch, measured)
+        self._warn(bar)
         for callback in plan.callbacks:
             # Every callback is asked: one that stops training does not keep the others from their epoch.
             if callback.on_epoch(run, run.epoch, measured) is True:
@@ -489,6 +523,17 @@ class _Trainer:
         # An epoch of milliseconds needs no checkpoint of its own.
         if due or time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
+
+    def _warn(self, bar: Progress) -> None:
+        """A line for each new sign of trouble, where somebody is looking; no oftener than it is worth."""
+        if isinstance(bar, Silent) or not self.rate.every or time.monotonic() < self.warn_after:
+            return
+        began = time.monotonic()
+        for code, sentence in self.run.signs():
+            if code not in self.warned:
+                self.warned.add(code)
+                bar.say(sentence)
+        self.warn_after = time.monotonic() + 100 * (time.monotonic() - began)
 
     def _measured(self) -> dict[str, float]:
         position = self.position
@@ -540,8 +585,10 @@ class _Trainer:
             self.directory.record.append_note(self.run.step, kind, text)
 
     def _flush(self) -> None:
+        found = self.step.take()
+        self.run.measured.extend(found)
         if self.directory is not None and self.pending:
-            self.directory.record.append_steps(self.pending)
+            self.directory.record.append_steps(self.pending, (m for each in found for m in each.measurements()))
         self.pending = []
 
     # -------------------------------------------------------------------------------------------- checkpoints

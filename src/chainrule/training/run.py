@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ import numpy as np
 from chainrule.data import Dataset, Preprocess
 from chainrule.errors import ArgumentError, CheckpointError, NotFittedError
 from chainrule.nn import Module, description_of, sequential_of
-from chainrule.record import Checkpoint, Choice, RunConfig, RunDirectory
+from chainrule.record import Checkpoint, Choice, Record, RunConfig, RunDirectory, Series, series
+from chainrule.record.facts import NotFinite
 from chainrule.see.budget import Flow
 from chainrule.see.explanation import Explanation, explain_trace, named_in
 from chainrule.training.examples import Example
 from chainrule.training.looking import Kept, kept_at, load_kept, stepping, traced
 from chainrule.training.metrics import classes_of, threshold_of
+from chainrule.training.probes import Measured, series_of
 
 if TYPE_CHECKING:
     from chainrule.see.derivation import Derivation
@@ -44,6 +47,10 @@ class Run:
     """Whole epochs made."""
     best_epoch: int = 0
     """The epoch with the best score, counted from 1."""
+    measured: list[Measured] = field(default_factory=list, repr=False)
+    """What the probes found in this call of ``fit``; ``measurements`` has it by layer and quantity."""
+    not_finite: NotFinite | None = None
+    """The first value that was NaN or infinite."""
     skipped: int = 0
     """Updates left out because something was not finite (``on_nan="skip"``)."""
     examples: list[Example] = field(default_factory=list)
@@ -68,6 +75,17 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """The last value of each entry of the history."""
         return {name: values[-1] for name, values in self.history.items() if values}
+
+    @property
+    def measurements(self) -> Mapping[tuple[str, str], Series]:
+        """What the probes found: by (layer, quantity) the steps, as updates made before, and the values.
+
+        The quantities are those of ``chainrule.record.Quantity``. From the run's record, if it has a directory.
+        """
+        if self.path is None:
+            return series_of(self.measured)
+        with Record.open(self.path / "record.sqlite") as record:
+            return {(layer, q): Series(*record.measurements(layer, q)) for layer, q in record.measured()}
 
     def predict(self, rows: Any, batch_size: int = 1024) -> np.ndarray:
         """The network's outputs for new rows, in evaluation mode.
@@ -136,6 +154,12 @@ class Run:
         from chainrule.doctor import examine  # above this layer: loaded when somebody asks
 
         return examine(self, data, **options)
+
+    def signs(self) -> list[Any]:
+        """What the cheap rules say of the run as it is in memory: see `chainrule.doctor.live`."""
+        from chainrule.doctor.live import signs_of
+
+        return signs_of(series(self.losses), series_of(self.measured))
 
     def methods(self) -> str:
         """A paragraph for a paper: what was trained on what, how, with which versions and result."""

@@ -16,14 +16,18 @@ from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, DTypeError, GraphError, NonFiniteError, ShapeError, UnreachableWarning
 from chainrule.graph import (
     Graph,
+    Node,
     Tensor,
     Traced,
     as_array,
     context,
+    evaluator,
     holding,
+    no_grad,
     ones_cotangent,
     placeholder,
     reason,
+    tensor,
     trace,
     vjp,
     zeros_like,
@@ -31,12 +35,13 @@ from chainrule.graph import (
 from chainrule.graph.trace import Trace
 from chainrule.nn import Module
 from chainrule.nn.module import remoded
-from chainrule.ops import add, gather, isfinite, key, logical_and, multiply
+from chainrule.ops import add, gather, isfinite, key, logical_and, multiply, subtract
 from chainrule.optim import Clip, Optimizer, penalty
 from chainrule.optim.clipping import euclidean_norm
 from chainrule.spec import INT64, UINT32, TensorSpec
 from chainrule.training.keywords import known_keywords
 from chainrule.training.nonfinite import explain_nonfinite
+from chainrule.training.probes import Measured, Probes, probes_of
 from chainrule.training.state import TrainingState
 
 StepFunction = Callable[..., Tensor]
@@ -52,9 +57,12 @@ class StepOptions:
 
 
 def build_gradients(
-    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str
-) -> Traced:
+    function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str,
+    measures: bool = False,
+) -> tuple[Traced, Probes | None]:  # fmt: skip
     """(batch, key, [share, [gradients so far]]) -> (loss, a gradient for each parameter), and the buffers it writes.
+
+    measures: with the sums of ``probes_of`` behind the gradients; then the probes tell what they mean.
 
     part: "whole" for an update from this batch alone. A "first" part of several has an input ``share``, its part of the
     rows, by which its gradients are multiplied; a "further" one adds them to those of the parts before it.
@@ -68,23 +76,31 @@ def build_gradients(
         names += [f"gradient.{n}" for n in state.names]
         inputs += [p.spec for p in state.parameters]
 
+    passed: dict[Node, tuple[list[Tensor | None], tuple]] | None = {} if measures else None
+    probed: list[Probes] = []
+
     def gradients(*given: Tensor) -> tuple[Tensor, ...]:
         batch, step_key, rest = given[: len(specs)], given[len(specs)], given[len(specs) + 1 :]
         tracing = cast(Trace, context.trace)
         weights = {n: tracing.seen(p) for n, p in zip(state.names, state.parameters, strict=True)}
         with holding(key=step_key):
-            loss = _scalar(function(*batch))
+            plain = _scalar(function(*batch))
         extra = penalty(weights, options.l1, options.l2)
-        loss = loss if extra is None else add(loss, extra)
-        pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()))
+        loss = plain if extra is None else add(plain, extra)
+        pulled = vjp([loss], [ones_cotangent(loss)], list(weights.values()), passed)
         found = [_reached(loss, n, w, g) for (n, w), g in zip(weights.items(), pulled, strict=True)]
         if part != "whole":
             found = [multiply(g, rest[0]) for g in found]
         if part == "further":
             found = [add(before, g) for before, g in zip(rest[1:], found, strict=True)]
-        return (loss, *found)
+        if passed is None:
+            return (loss, *found)
+        made, sums = probes_of(state.net, plain, batch, weights, passed, (options.l1, options.l2))
+        probed.append(made)
+        return (loss, *found, *sums)
 
-    return trace(gradients, *inputs, names=names)
+    traced = trace(gradients, *inputs, names=names)
+    return traced, probed[0] if probed else None
 
 
 def batch_names(specs: Sized) -> list[str]:
@@ -161,18 +177,22 @@ def build_rows(rows: tuple[TensorSpec, ...], batch_size: int) -> Graph:
     return trace(lambda *given: [gather(r, given[-1]) for r in given[:-1]], *rows, order, names=names).graph
 
 
-def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, updates: bool) -> Parts:
+def parts_of_step(
+    traced: Traced, state: TrainingState, options: StepOptions, updates: bool, probes: Probes | None = None
+) -> Parts:
     """Gradients; the gate; then, only if it is open, what the forward pass writes, and the update.
 
-    updates: whether this batch ends an update; the earlier ones of several only leave their gradients.
+    updates: whether this batch ends an update; the earlier ones of several only leave their gradients. probes: what the
+    graph measures besides; then the update is measured too.
     """
     named = captured_names(traced)
     inputs = [x.name for x in traced.graph.inputs[: -len(traced.captured) or None]] + list(named.values())
     targets = [named[id(x)] for x in traced.targets]
     gradients = [f"gradient.{n}" for n in state.names]
     staged = [f"new.{n}" for n in targets]
-    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *staged)),)
-    writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) :])
+    sums = () if probes is None else probes.tables
+    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *sums, *staged)),)
+    writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) + len(sums) :])
     if not updates:
         copied = tuple(map(placeholder, writes))
         return (*begin, Part(Graph(copied, copied), tuple(staged), tuple(targets))) if targets else begin
@@ -180,8 +200,70 @@ def parts_of_step(traced: Traced, state: TrainingState, options: StepOptions, up
     gate = Part(state.made("gate", lambda: build_gate(state)), ("loss", "gradient", *scalars), ("norm", "finite"))
     taken = ("parameters", "gradient", *slots, *scalars, "updates", *staged)
     given = ("parameters", *slots, "updates", *targets)
-    update = state.made(("update", options, writes), lambda: build_update(state, options, writes))
-    return (*begin, gate, Stop("finite"), Part(update, taken, given))
+    made = state.made(("update", options, writes), lambda: build_update(state, options, writes))
+    update = Part(made, taken, given)
+    measured = (update,) if probes is None else measured_update(update, state, writes, probes)
+    return (*begin, gate, Stop("finite"), *measured)
+
+
+def measured_update(update: Part, state: TrainingState, writes: tuple[TensorSpec, ...], probes: Probes) -> Parts:
+    """The same update, with what its probes sum up.
+
+    Where every entry is updated by itself it is made parameter by parameter, so that the sums join the loops that have
+    the numbers at hand: half a dozen flat vectors pass through memory as it is, and another would cost a fifth.
+    """
+    if all(node.primitive.elementwise for node in update.graph.nodes()):
+        return (_update_by_parameter(state, writes, probes, update),)
+    names = [n for layer in probes.layers for n in layer.weights]
+    shapes = {n: p.shape for n, p in zip(state.names, state.parameters, strict=True)}
+    specs = [TensorSpec(matrix_shape(shapes[n]), state.dtype) for n in names] * 3
+    # Copies of what it was and is: an optimizer that mixes entries has no loop that could be joined.
+    flat = placeholder(TensorSpec(state.theta.shape, state.dtype))
+    copied = Part(Graph((flat,), (flat,)), ("parameters",), ("before",))
+
+    def sums(*given: Tensor) -> tuple[Tensor, ...]:
+        before, after, gradients = (
+            dict(zip(names, given[i:], strict=False)) for i in range(0, 3 * len(names), len(names))
+        )
+        return probes.sums_of_update(before, gradients, {n: subtract(after[n], before[n]) for n in names})
+
+    inputs = [f"{kind} of {n}" for kind in ("before", "parameters", "gradient") for n in names]
+    return copied, update, Part(trace(sums, *specs, names=inputs).graph, tuple(inputs), probes.update_tables)
+
+
+def _update_by_parameter(state: TrainingState, writes: tuple[TensorSpec, ...], probes: Probes, whole: Part) -> Part:
+    slots, scalars = tuple(state.moments), scalar_names(state.optimizer)
+    arrays = ("parameters", "gradient", *slots)
+    shapes = {n: p.shape for n, p in zip(state.names, state.parameters, strict=True)}
+    inputs = [f"{kind} of {n}" for n in state.names for kind in arrays]
+    specs = [TensorSpec(matrix_shape(shapes[n]), state.dtype) for n in state.names for _ in arrays]
+    specs += [TensorSpec((), state.dtype)] * len(scalars) + [TensorSpec((), INT64), *writes]
+    inputs += [*scalars, "updates", *(n for n in whole.inputs if n.startswith("new."))]
+
+    def update(*given: Tensor) -> tuple[Tensor, ...]:
+        rest = given[len(arrays) * len(state.names) :]
+        numbers = dict(zip(scalars, rest, strict=False))
+        made, *values = rest[len(scalars) :]
+        outputs, weights, gradients, moved = [], {}, {}, {}
+        for i, n in enumerate(state.names):
+            theta, gradient, *moments = given[len(arrays) * i :][: len(arrays)]
+            after, kept = state.optimizer.update(theta, gradient, dict(zip(slots, moments, strict=True)), numbers)
+            weights[n], gradients[n], moved[n] = theta, gradient, subtract(after, theta)
+            outputs += [after, *(kept[s] for s in slots)]
+        return (*outputs, add(made, 1), *values, *probes.sums_of_update(weights, gradients, moved))
+
+    written = [f"{kind} of {n}" for n in state.names for kind in ("parameters", *slots)]
+    targets = whole.outputs[1 + len(slots) :]
+    return Part(trace(update, *specs, names=inputs).graph, tuple(inputs), (*written, *targets, *probes.update_tables))
+
+
+def _matrix(array: np.ndarray) -> Tensor:
+    return tensor(array.reshape(matrix_shape(array.shape)))
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a parameter as a matrix, [outputs, the rest]: rows long enough for a loop."""
+    return shape if len(shape) < 2 else (shape[0], math.prod(shape[1:]))
 
 
 def captured_names(traced: Traced) -> dict[int, str]:
@@ -224,17 +306,26 @@ class TrainingStep:
         """Each combination of the modules' modes that was met, numbered: a trace serves one of them."""
         self._seen, self._mode = -1, 0
         self.traces: dict[Any, Traced] = {}
+        self.probes: dict[Any, Probes] = {}
+        """What the traces measure that do so."""
+        self.compiles_probes = True
+        """Whether steps that measure are compiled; for a few steps the reference is sooner ready."""
+        self.references: dict[int, Callable[..., tuple[np.ndarray, ...]]] = {}
+        self._sums: list[_Taken] = []
         self.running: dict[Any, _Running] = {}
         self._last: _Running | None = None
 
-    def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole") -> Traced:
-        """Forward and backward pass for one set of batch shapes."""
-        place = (specs, part, self.mode())
+    def trace(self, specs: tuple[TensorSpec, ...], part: str = "whole", measures: bool = False) -> Traced:
+        """Forward and backward pass for one set of batch shapes; with probes, if it measures."""
+        place = (specs, part, self.mode(), measures)
         if place not in self.traces:
             with warnings.catch_warnings():
                 if self.traces:  # said once, with the first trace
                     warnings.simplefilter("ignore", UnreachableWarning)
-                self.traces[place] = build_gradients(self.function, self.state, specs, self.options, part)
+                traced, probes = build_gradients(self.function, self.state, specs, self.options, part, measures)
+            self.traces[place] = traced
+            if probes is not None:
+                self.probes[id(traced)] = probes
         return self.traces[place]
 
     def mode(self) -> int:
@@ -245,24 +336,30 @@ class TrainingStep:
         return self._mode
 
     def __call__(
-        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
-    ) -> StepResult:
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0,
+        measures: bool = False,
+    ) -> StepResult:  # fmt: skip
         """One batch.
 
         part: "whole" for an update from this batch alone; "first", "middle" and "last" for the parts of one update
         from several batches, each counting for its ``share`` of the rows. Only "whole" and "last" update.
         first_row: rows of the update that came before this batch; random numbers are counted by row.
+        measures: whether a "whole" one measures its layers, for ``take``.
         """
-        running, t = self.once(batch, lr, share, part, first_row)
+        aside = self._aside(batch) if measures and not self.compiles_probes else None
+        running, t = self.once(batch, lr, share, part, first_row, measures and self.compiles_probes)
+        if aside is not None:
+            self._sums.append(aside())
         return StepResult(running.losses[t], running.norms[t])
 
     def once(
-        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0
-    ) -> tuple[_Running, int]:
+        self, batch: tuple[np.ndarray, ...], lr: float, share: float = 1.0, part: str = "whole", first_row: int = 0,
+        measures: bool = False,
+    ) -> tuple[_Running, int]:  # fmt: skip
         """The same; (what ran, the entry of its tables that tells what the step found)."""
         running = self._last
-        if running is None or not running.takes(batch, part, self.mode()):
-            place = (part, self.mode(), *[(a.shape, a.dtype) for a in batch])
+        if running is None or running.measures != measures or not running.takes(batch, part, self.mode()):
+            place = (part, self.mode(), measures, *[(a.shape, a.dtype) for a in batch])
             running = self._last = self.running.get(place) or self._run_batches(place, batch)
             running.point(batch)
         if part != "whole":
@@ -270,18 +367,67 @@ class TrainingStep:
         t = running.ready(self.state, lr, self.seed, first_row)
         if running.run(1) == 0 or not (running.updates or math.isfinite(running.losses[t])):
             raise self._explained(running.traced, batch, running, t)
+        if running.probes is not None:
+            self._sums.append(running.taken(self.state.step - 1, t, 1))
         return running, t
 
+    def take(self) -> list[Measured]:
+        """What the steps with probes measured since the last call."""
+        taken, self._sums = self._sums, []
+        found = []
+        for probes in {id(p): p for p, _, _ in taken}.values():  # a batch of another size has probes of its own
+            own = [(steps, sums) for p, steps, sums in taken if p is probes]
+            steps, sums = (np.concatenate(arrays, axis=-1) for arrays in zip(*own, strict=True))
+            found.append(Measured(steps, probes.quantities(sums)))
+        return found
+
     def many(
-        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float]
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool = False
     ) -> tuple[np.ndarray, NonFiniteError | None]:
         """Updates from batches of ``rows``, one after another in one call: (the loss of each that was made, error).
 
         order: int64 [updates, batch size], the rows of each batch. lrs: the learning rate of each update. The error
-        says why the batch after the last loss made no update; None if all were made.
+        says why the batch after the last loss made no update; None if all were made. measures: whether each measures
+        its layers, for ``take``.
         """
+        if not measures or self.compiles_probes:
+            return self._many(rows, order, lrs, measures)
+        made: list[np.ndarray] = []
+        for chosen, lr in zip(order, lrs, strict=True):
+            aside = self._aside(tuple(a[chosen] for a in rows))
+            losses, error = self._many(rows, chosen[None], [lr], False)
+            made.append(losses)
+            if error is not None:
+                return np.concatenate(made), error
+            self._sums.append(aside())
+        return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
+
+    def _aside(self, batch: tuple[np.ndarray, ...]) -> Callable[[], _Taken]:
+        """Have the reference measure the next step, which ``batch`` makes; call what it gives after that step."""
+        state = self.state
+        traced = self.trace(tuple(TensorSpec(a.shape, a.dtype) for a in batch), measures=True)
+        probes, names, made = self.probes[id(traced)], state.names, state.step
+        words = key(self.seed, made + 1).value("a probe")
+        run = self.references.setdefault(id(traced), evaluator(traced.graph))
+        with np.errstate(all="ignore"):
+            _, *found = run(*batch, words, *(x.value("a probe") for x in traced.captured))
+        before = state.views(state.theta.copy())
+        sums = found[len(names) : len(names) + len(probes.names)]
+
+        def after() -> _Taken:
+            moved = [new - old for new, old in zip(state.views(state.theta), before, strict=True)]
+            kinds = [dict(zip(names, map(_matrix, kind), strict=False)) for kind in (before, found, moved)]
+            with no_grad(), np.errstate(all="ignore"):
+                own = [x.value("a probe") for x in probes.sums_of_update(*kinds)]
+            return probes, np.array([made]), np.array([*sums, *own], np.float64)[:, None]
+
+        return after
+
+    def _many(
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool
+    ) -> tuple[np.ndarray, NonFiniteError | None]:
         size = order.shape[1]
-        place = ("rows", self.mode(), size, *((a.shape, a.dtype) for a in rows))
+        place = ("rows", self.mode(), measures, size, *((a.shape, a.dtype) for a in rows))
         rows = tuple(map(np.ascontiguousarray, rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
         running.point(rows)
@@ -293,6 +439,8 @@ class TrainingStep:
             running.tables["order"][:count] = order[first : first + count]
             done = running.run(count)
             made.append(running.tables["loss"][:done].copy())
+            if running.probes is not None and done:
+                self._sums.append(running.taken(self.state.step - done, 0, done))
             if done < count:
                 batch = tuple(a[order[first + done]] for a in rows)
                 error = self._explained(running.traced, batch, running, done)
@@ -300,28 +448,31 @@ class TrainingStep:
         return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
 
     def _run_batches(self, place: Any, batch: tuple[np.ndarray, ...]) -> _Running:
-        part = place[0]
+        part, _, measures = place[:3]
         specs = tuple(TensorSpec(a.shape, a.dtype) for a in batch)
         kind = {"whole": "whole", "first": "first"}.get(part, "further")
-        traced = self.trace(specs, kind)
+        traced = self.trace(specs, kind, measures)
         updates = part in ("whole", "last")
-        parts = parts_of_step(traced, self.state, self.options, updates)
+        probes = self.probes.get(id(traced))
+        parts = parts_of_step(traced, self.state, self.options, updates, probes)
         ahead = AHEAD if part == "whole" else 1
         own = {n: np.zeros(s.shape, s.dtype) for n, s in zip(batch_names(specs), specs, strict=True)}
-        running = _Running(place, traced, parts, self.state, self.backend, own, ahead, updates)
+        running = _Running(place, traced, parts, self.state, self.backend, own, ahead, updates, probes=probes)
         self.running[place] = running
         return running
 
     def _run_rows(self, place: Any, rows: tuple[np.ndarray, ...], size: int) -> _Running:
         specs = tuple(TensorSpec((size, *a.shape[1:]), a.dtype) for a in rows)
-        traced = self.trace(specs)
+        traced = self.trace(specs, measures=place[2])
+        probes = self.probes.get(id(traced))
         whole = tuple(TensorSpec(a.shape, a.dtype) for a in rows)
         picked = build_rows(whole, size)
         names = batch_names(specs)
         gathering = Part(picked, (*(f"rows.{n}" for n in names), "order"), tuple(names))
-        parts = (gathering, *parts_of_step(traced, self.state, self.options, True))
+        parts = (gathering, *parts_of_step(traced, self.state, self.options, True, probes))
         own = {f"rows.{n}": a for n, a in zip(names, rows, strict=True)}
-        self.running[place] = running = _Running(place, traced, parts, self.state, self.backend, own, AHEAD, True, size)
+        running = _Running(place, traced, parts, self.state, self.backend, own, AHEAD, True, size, probes)
+        self.running[place] = running
         return running
 
     def _explained(self, traced: Traced, batch: tuple[np.ndarray, ...], running: _Running, t: int) -> NonFiniteError:
@@ -338,10 +489,16 @@ class TrainingStep:
             return NonFiniteError(
                 f"step {self.state.step + 1}: the update overflows although the gradient is finite (its norm is "
                 f"{norm:.3g}): {', '.join(f'{n} is {running.tables[n][t]:.3g}' for n in running.names)}. The weights "
-                "were left as they were: lower the learning rate"
+                "were left as they were: lower the learning rate",
+                self.state.step + 1,
+                "update",
             )
         what = "gradient" if math.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
+
+
+_Taken = tuple[Probes, np.ndarray, np.ndarray]
+"""(what was measured, updates made before each step, sums [tables, steps])"""
 
 
 class _Running:
@@ -349,9 +506,10 @@ class _Running:
 
     def __init__(
         self, place: Any, traced: Traced, parts: Parts, state: TrainingState, backend: str, own: dict[str, np.ndarray],
-        ahead: int, updates: bool, batch_size: int = 0,
+        ahead: int, updates: bool, batch_size: int = 0, probes: Probes | None = None,
     ) -> None:  # fmt: skip
-        self.part, self.mode = place[:2]
+        self.part, self.mode, self.measures = place[:3]
+        self.probes = probes
         self.traced, self.updates, self.ahead = traced, updates, ahead
         self.memory = {**own, "gradient": state.gradient, "parameters": state.theta, **state.moments}
         self.memory |= {f"gradient.{n}": v for n, v in zip(state.names, state.views(state.gradient), strict=True)}
@@ -366,6 +524,13 @@ class _Running:
         self.batch = tuple((name, a.shape, a.dtype) for name, a in own.items())
         self.held: list[np.ndarray | None] = list(own.values())
         self.tables["key"] = np.zeros((ahead, 4), np.uint32)
+        if probes is not None:
+            flat = {"parameters": state.theta, "gradient": state.gradient, **state.moments}
+            flat["before"] = self.memory["before"] = np.zeros_like(state.theta)
+            for kind, array in flat.items():
+                for n, view in zip(state.names, state.views(array), strict=True):
+                    self.memory[f"{kind} of {n}"] = view.reshape(matrix_shape(view.shape))
+            self.tables |= {n: np.zeros(ahead) for n in (*probes.tables, *probes.update_tables)}
         if batch_size:
             self.tables["order"] = np.zeros((ahead, batch_size), np.int64)
         self.bound = link(parts, backend).bind(self.memory, self.tables)
@@ -402,6 +567,12 @@ class _Running:
         except BaseException:  # nobody knows how far the tables have been walked
             self.forget()
             raise
+
+    def taken(self, first: int, t: int, steps: int) -> _Taken:
+        """What the probes left in ``steps`` entries of the tables from ``t`` on. first: updates made before them."""
+        assert self.probes is not None
+        names = (*self.probes.tables, *self.probes.update_tables)
+        return self.probes, np.arange(first, first + steps), np.array([self.tables[n][t : t + steps] for n in names])
 
     def forget(self) -> None:
         """What stands in the tables holds no more."""

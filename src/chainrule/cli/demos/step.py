@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.cli.demos.demo import Demo
+from chainrule.cli.output import Output
 
 ETA = 0.5
 
@@ -40,6 +41,13 @@ net.load_state_dict({label: step.values[f"{name}'"] for name, label in step.name
 observed = cr.mse(net(x), y).item()
 print(f"loss {step.loss:.6f}, predicted {predicted:.6f}, observed {observed:.6f}")
 '''
+
+
+def run(output: Output) -> dict[str, Any]:
+    """Show the pipeline in one screen; its numbers as plain data."""
+    found = numbers()
+    output.show("\n".join(lines(found)))
+    return {"schema": 1, "demo": DEMO.name, **found}
 
 
 def numbers() -> dict[str, Any]:
@@ -142,8 +150,7 @@ def _shown(value: Any) -> str:
 DEMO = Demo(
     "step",
     "one training step on a 2-2-1 network: forward, residual, loss, chain rule, update, new loss",
-    numbers,
-    lines,
-    SCRIPT,
+    run,
+    {"chainrule": SCRIPT},
     ("demo", "step", "--code"),
 )

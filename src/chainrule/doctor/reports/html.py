@@ -7,13 +7,16 @@ from html import escape
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.reports.table import layer_table
+from chainrule.doctor.trials import Trials
 from chainrule.record import Quantity, RunRecord
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6575; --line: #d8dde5; --paper: #ffffff; --card: #f5f7fa;
-  --error: #b3261e; --warning: #8a5a00; --note: #3b5f8a; --river: #2f6fb0; --lost: #c4552d; }
+  --error: #b3261e; --warning: #8a5a00; --note: #3b5f8a; --river: #2f6fb0; --lost: #c4552d;
+  --good: #1b6e3c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa5b5; --line: #333b48; --paper: #12161c;
-  --card: #1a2029; --error: #ff8a80; --warning: #ffcc66; --note: #9cc3ef; --river: #6fb1ee; --lost: #f0936f; } }
+  --card: #1a2029; --error: #ff8a80; --warning: #ffcc66; --note: #9cc3ef; --river: #6fb1ee; --lost: #f0936f;
+  --good: #7fd6a0; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
   max-width: 62rem; padding: 2rem 1.25rem 4rem; }
@@ -33,6 +36,9 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); 
 svg .faint { fill: var(--soft); } .river { fill: var(--river); opacity: .75; }
 .lost { fill: var(--lost); opacity: .85; }
 .curve { fill: none; stroke: var(--river); stroke-width: 1.5; } .axis { stroke: var(--line); }
+article.cure { border-color: var(--good); } pre { overflow-x: auto; font: .85rem/1.5 ui-monospace, monospace; }
+pre .added, tr.proven td:nth-child(3) { color: var(--good); } pre .removed { color: var(--error); }
+table.trials td:nth-child(-n+3), table.trials th:nth-child(-n+3) { text-align: left; white-space: normal; }
 """
 
 
@@ -43,6 +49,7 @@ def page(report: Report) -> str:
         f"<h1>{title}</h1>",
         f'<p class="standing"><strong>{escape(report.standing.name)}</strong>: {escape(report.standing.sentence)}.</p>',
         f'<p class="soft">{report.record.steps:,} updates, {report.looked} rules.</p>',
+        *_treatment(report.trials),
         "<h2>Findings</h2>" if report.findings else "<h2>Nothing found</h2>",
         *map(_finding, report.findings),
         *_near(report),
@@ -69,6 +76,42 @@ def _finding(f: Finding) -> str:
         + (f'<p class="soft">Symptoms of it:</p><ul class="soft">{symptoms}</ul>' if symptoms else "")
         + f'<p class="soft">Source: {escape(f.source)}</p></article>'
     )
+
+
+def _treatment(trials: Trials | None) -> Iterator[str]:
+    """The proven cure with its lines, then every trial in a table."""
+    if trials is None:
+        return
+    cure = trials.cure
+    if cure is None:
+        yield "<h2>Treatment: no cure is proven</h2>"
+    else:
+        yield "<h2>The proven cure</h2>"
+        yield (
+            f'<article class="cure"><h3>{escape(cure.title)}</h3><p>{escape(cure.figures)}: share of what a constant '
+            "prediction leaves open, without and with the change, on the same seeds and batches.</p>"
+            f"{_diff(cure.chainrule)}<p>In PyTorch:</p>{_diff(cure.pytorch)}</article>"
+        )
+    if trials.trials:
+        names = ("treatment", "for", "verdict", "before", "after", "seeds", "p")
+        head = "".join(f"<th>{n}</th>" for n in names)
+        body = "".join(
+            f'<tr class="{escape(t.verdict.replace(" ", "-"))}">'
+            + "".join(f"<td>{escape(c)}</td>" for c in t.row)
+            + "</tr>"
+            for t in trials
+        )
+        table = f'<table class="trials"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        yield f'<div class="wide">{table}</div>'
+    for word, said in trials.remarks:
+        listed = "".join(f"<li>{escape(line)}</li>" for line in said)
+        yield f'<p class="soft">{escape(word.capitalize())}:</p><ul class="soft">{listed}</ul>'
+
+
+def _diff(text: str) -> str:
+    kinds = {"+": "added", "-": "removed"}
+    lines = (f'<span class="{kinds.get(line[:1], "")}">{escape(line)}</span>' for line in text.splitlines())
+    return f"<pre>{'<br>'.join(lines)}</pre>"
 
 
 def _near(report: Report) -> Iterator[str]:

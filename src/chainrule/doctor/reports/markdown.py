@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.reports.table import layer_table
+from chainrule.doctor.trials import Trials
 
 
 def text(report: Report) -> str:
@@ -12,6 +13,7 @@ def text(report: Report) -> str:
     lines = [f"# {report.title or 'Report'}", f"**{report.standing.name}**: {report.standing.sentence}."]
     if report.ok:
         lines.append(f"Nothing found: {report.looked} rules looked.")
+    lines.extend(_treatment(report.trials))
     for finding in report.findings:
         lines.extend(_section(finding))
     if report.near:
@@ -23,6 +25,24 @@ def text(report: Report) -> str:
         table = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
         lines.append("\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in table))
     return "\n\n".join(lines) + "\n"
+
+
+def _treatment(trials: Trials | None) -> Iterator[str]:
+    """The proven cure first, then every trial."""
+    if trials is None:
+        return
+    cure = trials.cure
+    yield "## The proven cure" if cure is not None else "## Treatment: no cure is proven"
+    if cure is not None:
+        yield f"**{cure.title}**: {cure.figures}."
+        yield f"```diff\n{cure.chainrule}\n```"
+        yield f"In PyTorch:\n\n```diff\n{cure.pytorch}\n```"
+    if trials.trials:
+        rows = [["treatment", "for", "verdict", "before", "after", "seeds", "p"], ["---", "---", "---", *["---:"] * 4]]
+        rows += [list(t.row) for t in trials]
+        yield "\n".join("| " + " | ".join(_cell(c) for c in row) + " |" for row in rows)
+    for word, said in trials.remarks:
+        yield f"{word}:\n\n" + "\n".join(f"- {line}" for line in said)
 
 
 def _section(f: Finding) -> Iterator[str]:

@@ -34,6 +34,7 @@ def as_data(report: Report) -> dict[str, Any]:
         ],
         "steps": report.record.steps,
         "seconds": report.seconds,
+        "trials": None if report.trials is None else _finite(report.trials.to_dict()),
     }
 
 
@@ -54,6 +55,14 @@ def _finding(f: Finding) -> dict[str, Any]:
         "source": f.source,
         "symptoms": [_finding(s) for s in f.symptoms],
     }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float | None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.reports.table import layer_table
+from chainrule.doctor.trials import Trials
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +28,8 @@ def show(report: Report, console: "Console | None" = None) -> None:
         console.print(Text(str(report).partition("\n")[2]))
     for finding in report.findings if not report.ok else ():
         console.print(_panel(finding))
+    if report.trials is not None:
+        console.print(_treated(report.trials))
     names, rows = layer_table(report.record)
     if rows and not report.ok:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -37,6 +40,28 @@ def show(report: Report, console: "Console | None" = None) -> None:
         for row in rows:
             table.add_row(*map(Text, row[:shown]))
         console.print(table)
+
+
+def _treated(trials: Trials) -> object:
+    """The cure and its lines, then every trial in a line."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    cure, body = trials.cure, Text()
+    if cure is not None:
+        body.append(f"{cure.title}\n", "bold").append(f"{cure.figures}\n")
+        for line in cure.chainrule.splitlines():
+            body.append(f"{line}\n", "green" if line.startswith("+") else "red" if line.startswith("-") else "")
+    for trial in trials:
+        body.append(f"{trial.verdict}: ", "green" if trial.proven else "dim")
+        body.append(
+            f"{trial.title} for {trial.code}: {trial.figures}{'; ' + trial.said if trial.said else ''}\n", "dim"
+        )
+    for word, said in trials.remarks:
+        body.append(f"{word}: {'; '.join(said)}\n", "dim")
+    body.rstrip()
+    title = "the proven cure" if cure is not None else "treatment: no cure is proven"
+    return Panel(body, title=title, title_align="left", border_style="green" if cure is not None else "dim")
 
 
 def _panel(f: Finding) -> object:

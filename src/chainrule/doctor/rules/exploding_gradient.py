@@ -36,12 +36,15 @@ class ExplodingGradient(Rule):
         "diverging",
         "oscillating-loss",
         "learning-rate-too-high",
+        "learning-rate-too-low",
         "clipping-binds",
         "stalled-loss",
         "overfit-fails",
         "initial-loss-high",
         "predicted-fault",
         "saturated",
+        "learning-rate-too-low",
+        "too-few-steps",
     )
     content = 0.5
     healthy = (HEALTHY, example(measured={"0": {Quantity.ERROR: (2.0, 3.0)}}))

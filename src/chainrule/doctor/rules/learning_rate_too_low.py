@@ -27,6 +27,7 @@ class LearningRateTooLow(Rule):
     )
     remedy = (
         Remedy("scale-learning-rate", "Raise the learning rate tenfold.", {"factor": 10.0}),
+        Remedy("scale-learning-rate", "Or a hundredfold.", {"factor": 100.0}),
         Remedy("change-optimizer", "Use Adam(1e-3).", {"optimizer": "Adam", "lr": 1e-3}),
         Remedy("train-longer", "Or train ten times as long.", {"factor": 10}),
     )

@@ -28,7 +28,7 @@ class ScalerSkips(Rule):
         "overfit-fails",
     )
     healthy = (HEALTHY, example(loop=LoopFacts(steps=50)))
-    sick = (example(loop=LoopFacts(steps=50, scaler_skipped=45), loss=STUCK),)
+    sick = (example(loop=LoopFacts(steps=5, scaler_skipped=45), loss=STUCK),)
 
     most: float = 0.5
     """Share of the updates."""
@@ -36,7 +36,8 @@ class ScalerSkips(Rule):
     def examine(self, case: Case) -> Iterator[Sign]:
         loop = case.facts.loop
         if loop is not None:
+            asked = loop.steps + loop.scaler_skipped  # `steps` are the updates that were made
             yield Sign(
-                loop.scaler_skipped / max(loop.steps, 1) / self.most,
-                f"{loop.scaler_skipped} of {loop.steps} updates were left out",
+                loop.scaler_skipped / max(asked, 1) / self.most,
+                f"{loop.scaler_skipped} of {asked} updates were left out",
             )

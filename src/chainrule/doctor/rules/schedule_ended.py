@@ -25,7 +25,7 @@ class ScheduleEnded(Rule):
         Remedy(
             "schedule", "Leave the schedule out, or stretch it over all steps of the run.", {"schedule": "constant"}
         ),
-        Remedy("train-longer", "Check whether a schedule by epochs is stepped at every update."),
+        Remedy("schedule-order", "Check whether a schedule by epochs is stepped at every update."),
     )
     source = "the definition of the update; the limit is this project's"
     explains = ("stalled-loss", "overfit-fails", "learning-rate-too-low", "update-too-small", "too-few-steps")

@@ -20,7 +20,9 @@ class ScheduleOrder(Rule):
         "update is at its end after a few of them."
     )
     remedy = (
-        Remedy("schedule", "Step the schedule after optimizer.step(), once an epoch unless it is made for updates."),
+        Remedy(
+            "schedule-order", "Step the schedule after optimizer.step(), once an epoch unless it is made for updates."
+        ),
     )
     source = "PyTorch's documentation of autograd and optimizers"
     proof = True

@@ -61,6 +61,8 @@ class SmallInitialisation(Rule):
         # A gradient is error times input: inputs of 60 make up for an error that weights took a sixtieth of.
         size = case.first(case.dense[0], Quantity.ACTIVATION) or 1.0
         through = math.prod(ratio for _, ratio in known) * max(size, 1.0)
+        if self._slopes(case) < min(through, 1.0):
+            return  # local derivatives take more than the weights do: the chain is to blame, as with deep sigmoids
         layer, worst = min(known, key=lambda pair: pair[1])
         yield Sign(
             self.least / max(through, 1e-300),
@@ -68,3 +70,11 @@ class SmallInitialisation(Rule):
             f"{through:.2g} of it gets through all hidden layers (limit {self.least:g})",
             layer.name,
         )
+
+    @staticmethod
+    def _slopes(case: Case) -> float:
+        """What the local derivatives of all hidden layers leave of the error, at the first weights that were seen."""
+        for _, table in case.moments():
+            gains = [table.get(x.name, {}).get(Quantity.DERIVATIVE_GAIN) for x in case.hidden]
+            return math.prod(g for g in gains if g)
+        return 1.0

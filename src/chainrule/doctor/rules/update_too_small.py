@@ -21,6 +21,7 @@ class UpdateTooSmall(Rule):
     )
     remedy = (
         Remedy("scale-learning-rate", "Raise the learning rate tenfold.", {"factor": 10.0}),
+        Remedy("scale-learning-rate", "Or a hundredfold.", {"factor": 100.0}),
         Remedy(
             "change-optimizer",
             "Use Adam(1e-3), which makes steps independent of the gradient's size.",

@@ -1,5 +1,6 @@
 """What a treatment changes in the user's code: lines before and after, in chainrule and in PyTorch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainrule.errors import ChainruleError
@@ -29,6 +30,19 @@ class Change:
             lines += [f"- {old}{remark}"] if old else []
             lines += [f"+ {new}{remark if not old else ''}"] if new else []
         return "\n".join(lines)
+
+
+def diff_of(changes: Sequence[Change], language: str = "chainrule") -> str:
+    """The lines of several changes; a line that is changed twice goes from its first form to its last."""
+    lines: list[str] = []
+    for change in changes:
+        for line in change.diff(language).splitlines():
+            earlier = "+ " + line[2:]
+            if line.startswith("- ") and earlier in lines:
+                lines.remove(earlier)
+            else:
+                lines.append(line)
+    return "\n".join(lines)
 
 
 def same(*pairs: Pair, where: str = "") -> Change:

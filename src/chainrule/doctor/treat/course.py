@@ -49,10 +49,12 @@ def scale_learning_rate(plan: Plan, factor: float = 1.0, lr: float | None = None
 
 
 def change_optimizer(plan: Plan, optimizer: str = "Adam", lr: float = 1e-3) -> Treated:
-    """Another optimizer with its defaults."""
+    """Another optimizer with its defaults; the same one gets the rate."""
     kind = OPTIMIZERS[optimizer.lower()]
     if type(plan.optimizer) is kind:
-        raise NotApplicable(f"the optimizer is {optimizer} already")
+        if plan.optimizer.lr == lr:
+            raise NotApplicable(f"the optimizer is {optimizer} at {lr:g} already")
+        return scale_learning_rate(plan, lr=lr)
     return _with_optimizer(plan, kind(lr=lr))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import chainrule
 from chainrule.doctor.treat.job import Job, as_data, perform
 from chainrule.doctor.treat.luggage import pack, portable
 from chainrule.doctor.treat.plan import Plan
@@ -45,7 +44,7 @@ class _Worker:
     def __init__(
         self, folder: Path, threads: int, heard: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]
     ) -> None:
-        root = str(Path(chainrule.__file__).parents[1])
+        root = str(Path(__file__).parents[3])  # where this package is found
         paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chainrule.doctor.treat.worker", str(folder), str(threads)],

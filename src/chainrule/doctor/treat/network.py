@@ -206,13 +206,13 @@ def _keep_streams(old: Module, new: Module) -> None:
         held.stream, held.requires_grad = state.stream, state.requires_grad
 
 
-def unfreeze(plan: Plan) -> Treated:
+def unfreeze(plan: Plan, requires_grad: bool = True) -> Treated:
     """Train every parameter."""
     net = copy_of(plan.net)
     frozen = [n for n, p in net.named_parameters() if not p.requires_grad]
     if not frozen:
         raise NotApplicable("no parameter is frozen")
-    net.requires_grad_(True)
+    net.requires_grad_(requires_grad)
     return with_network(plan, net), same(("", "net.requires_grad_(True)"), where=_names(frozen))
 
 

@@ -53,11 +53,15 @@ def change_output(plan: Plan, activation: str | None = None, loss: str | None = 
         kind = {"sigmoid": nn.Sigmoid, "softmax": nn.Softmax}[_fitting(plan, activation)]
         net = nn.Sequential(*layers_of(net), kind()).train()
         lines.append(("", f"nn.{kind.__name__}()"))
+    if outputs == "classes" and loss is None and plan.loss_name != "cross_entropy":
+        loss = "cross_entropy"  # one output a class is what that loss takes
     if loss is None and activation is None and plan.loss_name == "binary_cross_entropy" and line is not None:
         loss = "binary_cross_entropy_with_logits"  # probabilities are what that loss takes
     made = with_network(plan, net)
     if loss is not None:
         made = _with_loss(made, loss)
+        made, line = _as_wide_as_targets(made)
+        lines += [line] if line else []
     if not lines and made.loss_name == plan.loss_name:
         raise NotApplicable("the network has no last activation, and the loss is that one already")
     return made, _said(lines, plan.loss_name, made.loss_name)
@@ -75,6 +79,8 @@ def change_loss(plan: Plan, loss: str, outputs: str = "") -> Treated:
     wanted = ON_LOGITS.get(plan.loss_name, "") if loss == "with_logits" else loss
     if not wanted:
         raise NotApplicable(f"the loss {plan.loss_name!r} has no form that takes logits")
+    if wanted in ("mse", "mae", "huber") and plan.truth.kind == "classes":
+        raise NotApplicable(f"{wanted!r} takes numbers, and the targets are indices of classes")
     net, lines = copy_of(plan.net), []
     if outputs == "classes":
         net, line = with_outputs(net, max(_classes(plan), 2))
@@ -82,7 +88,8 @@ def change_loss(plan: Plan, loss: str, outputs: str = "") -> Treated:
     if wanted in ("cross_entropy", "binary_cross_entropy_with_logits"):
         net, line = without_activation(net)
         lines += [line] if line else []
-    made = _with_loss(with_network(plan, net), wanted)
+    made, line = _as_wide_as_targets(_with_loss(with_network(plan, net), wanted))
+    lines += [line] if line else []
     if not lines and made.loss_name == plan.loss_name:
         raise NotApplicable(f"the loss is {wanted!r} already")
     return made, _said(lines, plan.loss_name, made.loss_name)
@@ -104,6 +111,14 @@ def _classes(plan: Plan) -> int:
     if not plan.truth.integers or y.reshape(len(y), -1).shape[1] != 1 or float(y.min()) < 0:
         raise NotApplicable("the targets are no classes: they are not whole numbers from 0 on in one column")
     return int(y.max()) + 1
+
+
+def _as_wide_as_targets(plan: Plan) -> tuple[Plan, Pair | None]:
+    """For yes-or-no targets one output a target."""
+    if not plan.loss_name.startswith("binary"):
+        return plan, None
+    net, line = with_outputs(plan.net, plan.y.reshape(len(plan.y), -1).shape[1])
+    return with_network(plan, net), line
 
 
 def _with_loss(plan: Plan, loss: str) -> Plan:

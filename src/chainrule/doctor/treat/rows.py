@@ -12,7 +12,6 @@ from chainrule.doctor.treat.change import Change, NotApplicable, same
 from chainrule.doctor.treat.network import first_linear_without, layers_of, with_network
 from chainrule.doctor.treat.plan import Plan, copy_of
 from chainrule.doctor.trial.facts import RANGES
-from chainrule.record.measure_rows import column_facts
 
 Treated = tuple[Plan, Change]
 
@@ -56,6 +55,8 @@ def whiten_inputs(plan: Plan) -> Treated:
     _floating(plan)
     if plan.x.ndim != 2:
         raise NotApplicable("only rows of columns can be rotated")
+    if not np.isfinite(plan.x).all():
+        raise NotApplicable("the inputs hold NaN or infinity, which have no components")
     mean = plan.x.mean(axis=0, dtype=np.float64)
     values, vectors = np.linalg.eigh(
         np.cov(plan.x.astype(np.float64) - mean, rowvar=False).reshape(plan.x.shape[1], -1)
@@ -71,8 +72,9 @@ def drop_columns(plan: Plan, which: str = "constant") -> Treated:
     """Leave out columns that never vary, or the second of two that are equal."""
     if plan.x.ndim != 2 or plan.x.dtype.kind != "f":
         raise NotApplicable("the inputs are not rows of numbers by column")
-    facts = column_facts(plan.x.astype(np.float64))
-    gone = set(facts.constant) if which == "constant" else {second for _, second in facts.duplicated}
+    columns = [np.ascontiguousarray(column).tobytes() for column in plan.x.T]
+    constant = np.flatnonzero(plan.x.max(axis=0) == plan.x.min(axis=0))
+    gone = set(constant.tolist()) if which == "constant" else {i for i, c in enumerate(columns) if c in columns[:i]}
     kept = [i for i in range(plan.x.shape[1]) if i not in gone]
     if not gone or not kept:
         raise NotApplicable(f"no column is {which}" if not gone else "every column is constant")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.rule import Remedy
-from chainrule.doctor.treat.change import Change, NotApplicable
+from chainrule.doctor.treat.change import Change, NotApplicable, diff_of
 from chainrule.doctor.treat.compare import FEWEST, MARGIN, Comparison
 from chainrule.doctor.treat.crew import Crew
 from chainrule.doctor.treat.job import Job
@@ -157,7 +157,10 @@ class _Course:
                 return None
             proven = [t for t in self._tried(options) if t.proven]
             if proven:
-                return max(proven, key=lambda t: sum(t.after) / t.seeds)
+                most = max(_mean(t.after) for t in proven)
+                order = [key_of((r,)) for r in finding.remedy]
+                good = [t for t in proven if _mean(t.after) >= most - MARGIN]  # of equals the rule's own first
+                return min(good, key=lambda t: order.index(key_of(t.remedies)))
         return None
 
     def _options(self, finding: Finding) -> Iterator[_Option]:
@@ -238,8 +241,8 @@ class _Course:
         changes = option.changes
         return Trial(
             option.finding.code, option.finding.name, option.remedies, verdict, compared.before, compared.after,
-            measure, compared.p, round(self.base.steps * self.share), "\n".join(c.diff() for c in changes),
-            "\n".join(c.diff("pytorch") for c in changes), against, fault or said, seconds,
+            measure, compared.p, round(self.base.steps * self.share), diff_of(changes),
+            diff_of(changes, "pytorch"), against, fault or said, seconds,
         )  # fmt: skip
 
     def _job(self, option: _Option, draw: int, share: float | None = None) -> Job:
@@ -288,15 +291,22 @@ class _Course:
     # ---------------------------------------------------------------------------------------- stacked faults
 
     def _combined(self, findings: Sequence[Finding]) -> Trial | None:
-        """Where no remedy helps alone: the first remedies of the first two causes together, then without each part."""
-        firsts = []
-        for finding in findings[:2]:
-            usable = list(self._untreated(finding))
-            firsts += usable[:1]
-        if len(firsts) < 2 or self.time_left <= 0:
+        """Where no remedy helps alone, one fault may hide another: mend the first, and look what comes to the top."""
+        if not findings or self.time_left <= 0:
             return None
-        trial = self._together(findings[0], tuple(r for o in firsts for r in o.remedies))
-        return trial if trial is not None and trial.proven else None
+        first = next(self._untreated(findings[0]), None)
+        if first is None:
+            return None
+        steps = max(1, round(first.plan.steps * self.share))
+        hidden = self.examine(replace(first.plan, steps=steps), self.time_left / 4).flags
+        for finding in (*hidden[:1], *findings[1:2]):
+            for other in self._untreated(finding):
+                if other.remedies == first.remedies or self.time_left <= 0:
+                    continue
+                trial = self._together(finding, (*first.remedies, *other.remedies))
+                if trial is not None and trial.proven:
+                    return self._smallest(trial, finding)
+        return None
 
     def _untreated(self, finding: Finding) -> Iterator[_Option]:
         for remedy in finding.remedy:
@@ -327,18 +337,22 @@ class _Course:
 
     def _whole_cure(self, last: Trial) -> Trial:
         """All that was proven, beside the untreated training, without the parts that it does not need."""
-        finding = Finding(
-            last.code, last.name, "error", "", 0, None, "", "", last.remedies, "", "none", 1.0, False
-        )  # fmt: skip
+        finding = _finding_of(last)
         whole = self._together(finding, self.mended)
         if whole is None or not whole.proven:
             return last
-        for remedy in whole.remedies[:-1]:
+        whole = self._smallest(whole, finding)
+        self.mended = whole.remedies
+        return whole
+
+    def _smallest(self, whole: Trial, finding: Finding) -> Trial:
+        """The treatment without the parts that it does as well without."""
+        for remedy in whole.remedies:
             rest = tuple(r for r in whole.remedies if r is not remedy)
-            smaller = self._together(finding, rest) if self.time_left > 0 else None
+            tried = next((t for t in self.trials if not t.mended and t.remedies == rest), None)
+            smaller = tried or (self._together(finding, rest) if rest and self.time_left > 0 else None)
             if smaller is not None and smaller.proven and _mean(smaller.after) >= _mean(whole.after) - MARGIN:
                 whole = smaller
-        self.mended = whole.remedies
         return whole
 
     def _examined_again(self, best: Trial) -> Sequence[Finding]:
@@ -348,6 +362,11 @@ class _Course:
         plan, _ = prescribe(self.base, self.mended)
         again = self.examine(replace(plan, steps=max(1, round(plan.steps * self.share))), self.time_left / 4)
         return again.flags
+
+
+def _finding_of(trial: Trial) -> Finding:
+    """The finding that a further trial is for: only its code and name are read."""
+    return Finding(trial.code, trial.name, "error", "", 0, None, "", "", trial.remedies, "", "none", 1.0, False)
 
 
 def _formula(plan: Plan) -> tuple[str, bool]:

@@ -1,0 +1,76 @@
+"""Probing: in which updates of a run the layers are measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.errors import ArgumentError
+from chainrule.nn import Module
+
+CHOICES = ("sampled", "every", None)
+
+SHARE = 0.005
+"""Of the time of the updates that samples may take: half of what is promised, as it is reckoned from shapes alone."""
+
+OPERATIONS_A_SECOND = 6e10
+"""What one core does, as reckoned; a faster machine is only measured less often than it could be."""
+
+SECONDS_AN_UPDATE = 2e-5
+"""What the smallest update takes."""
+
+PROBED, CALL = 0.1, 1.5e-4
+"""What a measured update takes more: this share of one, and seconds to begin and end a call of its own."""
+
+BUILDING = 0.1
+"""Seconds a layer until compiled probes are ready: they must be little beside the run."""
+
+BY_REFERENCE, CALL_OF_REFERENCE = 4.0, 1e-3
+"""What the reference takes to measure one: so many updates, and seconds."""
+
+
+@dataclass(frozen=True)
+class ProbeRate:
+    """Every so many updates are measured; 0: none."""
+
+    every: int
+    compiled: bool = True
+    """Whether the step is compiled with probes; else the reference measures beside it."""
+
+    @property
+    def all(self) -> bool:
+        return self.every == 1
+
+    def due(self, step: int, last: bool, final: bool) -> bool:
+        """Whether the update after ``step`` others is measured. last: of its epoch; final: of the run."""
+        if not self.every:
+            return False
+        # The last of an epoch too, unless one shortly before it has told the same.
+        return final or step % self.every == 0 or (last and 2 * (step % self.every) >= self.every)
+
+
+def checked_probes(given: Any) -> str | None:
+    """ArgumentError unless it is one of the choices."""
+    if given not in CHOICES or isinstance(given, bool):
+        raise ArgumentError(f"probes is 'sampled', 'every' or None, got {given!r}")
+    return given
+
+
+def rate_of(probes: str | None, net: Module, x: np.ndarray, updates: int) -> ProbeRate:
+    """How often a run measures. x: a batch; updates: planned in all, 0 if nobody knows.
+
+    Reckoned from shapes, so that a resumed run measures the same updates.
+    """
+    if probes is None:
+        return ProbeRate(0)
+    if probes == "every":
+        return ProbeRate(1)
+    weights = sum(p.size for p in net.parameters())
+    layers = sum(p.ndim > 1 for p in net.parameters())
+    seconds = SECONDS_AN_UPDATE + 6 * max(len(x), 1) * weights / OPERATIONS_A_SECOND
+    compiled = BUILDING * layers <= SHARE * 2 * updates * seconds
+    extra = PROBED * seconds + CALL if compiled else BY_REFERENCE * seconds + CALL_OF_REFERENCE
+    return ProbeRate(math.ceil(extra / (SHARE * seconds)), compiled)
