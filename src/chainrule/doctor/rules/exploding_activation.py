@@ -34,6 +34,8 @@ class ExplodingActivation(Rule):
         "saturated",
         "vanishing-gradient",
         "learning-rate-too-high",
+        "learning-rate-too-low",
+        "too-few-steps",
         "initial-loss-high",
         "oscillating-loss",
         "stalled-loss",

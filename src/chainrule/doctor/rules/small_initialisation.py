@@ -58,11 +58,11 @@ class SmallInitialisation(Rule):
         known = [(x, x.initial_std / x.fitting_std) for x in case.hidden if x.initial_std is not None and x.fitting_std]
         if not known or not all(ratio for _, ratio in known):
             return
-        # A gradient is error times input: inputs of 60 make up for an error that weights took a sixtieth of.
-        size = case.first(case.dense[0], Quantity.ACTIVATION) or 1.0
-        through = math.prod(ratio for _, ratio in known) * max(size, 1.0)
+        through = math.prod(ratio for _, ratio in known)
         if self._slopes(case) < min(through, 1.0):
             return  # local derivatives take more than the weights do: the chain is to blame, as with deep sigmoids
+        # A gradient is error times input: inputs of 60 make up for an error that weights took a sixtieth of.
+        through *= max(case.first(case.dense[0], Quantity.ACTIVATION) or 1.0, 1.0)
         layer, worst = min(known, key=lambda pair: pair[1])
         yield Sign(
             self.least / max(through, 1e-300),
