@@ -19,6 +19,7 @@ COMMANDS = [
     ("show",),
     ("compare",),
     ("doctor",),
+    ("report",),
     ("demo",),
     ("data",),
     ("data", "list"),

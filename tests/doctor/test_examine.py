@@ -131,7 +131,7 @@ def test_a_loaded_run_is_judged_by_its_curve_and_by_rows_that_are_given(tmp_path
     trained(tmp_path / "kept")
     kept = cr.Run.load(tmp_path / "kept").examine()
     assert kept.record.measurements and kept.record.facts.trials is None
-    trained(tmp_path / "run", keep_rows=0)
+    trained(tmp_path / "run", keep_rows=0, probes=None)
     run = cr.Run.load(tmp_path / "run")
     bare = run.examine()
     assert bare.record.steps == 80 and not bare.record.measurements

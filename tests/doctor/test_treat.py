@@ -294,6 +294,8 @@ def plans():
                optimizer=optim.SGD(1e-4, maximize=True), batch_size=8, **common),
         cr.fit(faulty.mlp(2, 8, 1, last=(nn.Sigmoid,))(), (x, y), loss="binary_cross_entropy",
                optimizer=optim.Adam(1e-4), **common),
+        cr.fit(faulty.mlp(2, 8, 2, last=(nn.Sigmoid,))(), (x, np.eye(2, dtype=np.float32)[y]),
+               loss="binary_cross_entropy", optimizer=optim.Adam(1e-4), **common),
         cr.fit(faulty.mlp(2, 8, 1, init=nn.Constant(0.1))(), (x, np.float32(y)), loss="mae", optimizer=optim.SGD(0.1),
                **common),
     ]  # fmt: skip
@@ -302,7 +304,7 @@ def plans():
     rows[0, 0] = np.nan
     _plans.append(replace(_plans[2], x=rows))
     _plans.append(
-        replace(_plans[4], y=_plans[4].y.reshape(-1), loss=lambda p, t: ops.mse(p.reshape(-1), t.reshape(-1)))
+        replace(_plans[5], y=_plans[5].y.reshape(-1), loss=lambda p, t: ops.mse(p.reshape(-1), t.reshape(-1)))
     )
     return _plans
 

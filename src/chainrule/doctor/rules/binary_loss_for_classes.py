@@ -25,8 +25,11 @@ class BinaryLossForClasses(Rule):
         "together is C times as small, and an accuracy counted by output stands at 1 - 1/C while nothing is learned."
     )
     remedy = (
-        Remedy("change-loss", "Use loss='cross_entropy' with class indices.", {"loss": "cross_entropy"}),
-        Remedy("remove-last-activation", "And end the network in the last nn.Linear, without nn.Sigmoid.", {}),
+        Remedy(
+            "change-loss",
+            "Use loss='cross_entropy' with class indices, and end the network in the last nn.Linear.",
+            {"loss": "cross_entropy"},
+        ),
     )
     source = "Stack Overflow 58333926 and 58609115: an accuracy of 0.9 and 0.986 for networks that know nothing"
     explains = ("learning-rate-too-low", "too-few-steps", "stalled-loss", "overfit-fails", "nothing-to-learn")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from chainrule.doctor.case import Case
 from chainrule.doctor.examples import CONVERGED, HEALTHY, STUCK, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
+from chainrule.record import Quantity
 from chainrule.record.facts import SweepPoint
 
 
@@ -54,6 +55,11 @@ class ClimbingLoss(Rule):
         CONVERGED,
         example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.35, 2.5, 9.0, 80.0)), loss=curve(2.4, 90.0)),
         example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.4001, 2.4002, 2.4003, 2.41)), loss=STUCK),
+        example(
+            trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.45, 3.0, 9.0, 80.0)),
+            measured={"0": {Quantity.DEAD: (1.0, 1.0)}},
+            loss=STUCK,
+        ),
     )
     sick = (example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.45, 3.0, 9.0, 80.0)), loss=curve(2.4, 90)),)
 
@@ -68,6 +74,8 @@ class ClimbingLoss(Rule):
         trials = case.facts.trials
         if trials is None or trials.initial_loss is None or len(trials.sweep) < 2:
             return
+        if any(case.first(layer, Quantity.DEAD) == 1.0 for layer in case.hidden):
+            return  # only the last bias moves, and what it does from batch to batch is chance
         losses = [trials.initial_loss, *(p.loss for p in trials.sweep)]
         if losses[1] - losses[0] > self.largest * abs(losses[0]) or losses[-1] - losses[0] < self.rise * abs(losses[0]):
             return

@@ -79,6 +79,8 @@ def change_loss(plan: Plan, loss: str, outputs: str = "") -> Treated:
     wanted = ON_LOGITS.get(plan.loss_name, "") if loss == "with_logits" else loss
     if not wanted:
         raise NotApplicable(f"the loss {plan.loss_name!r} has no form that takes logits")
+    if wanted == "cross_entropy" and plan.truth.kind not in ("classes", "probabilities") and outputs != "classes":
+        raise NotApplicable(f"'cross_entropy' takes classes, and the targets are {plan.truth.kind}")
     if wanted in ("mse", "mae", "huber") and plan.truth.kind == "classes":
         raise NotApplicable(f"{wanted!r} takes numbers, and the targets are indices of classes")
     net, lines = copy_of(plan.net), []

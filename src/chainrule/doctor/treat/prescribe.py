@@ -57,6 +57,7 @@ BY_HAND: dict[str, str] = {
     "next-batch": "the loop over batches is yours",
     "order-of-calls": "the loop is yours",
     "reconnect": "forward() is your code",
+    "restore-sign": "where the sign is wrong is in your code",
     "schedule-order": "the loop that steps the schedule is yours",
     "train-mode": "the loop that sets the mode is yours",
     "zero-gradients": "the loop that clears gradients is yours",
