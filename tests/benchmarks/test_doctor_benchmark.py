@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from peers import peer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-pytest.importorskip("sklearn")
+peer("sklearn")
 
 from benchmarks import doctor
 from benchmarks.faulty import OMITTED, PROGRAMS
