@@ -5,15 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from peers import peer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-peer("sklearn")
 
 from benchmarks import doctor
 from benchmarks.faulty import OMITTED, PROGRAMS
 from benchmarks.healthy import CONVERGED, HEALTHY
 from chainrule.doctor.rules import all_rules
+
+peer("sklearn")  # the programs' data come with it
 
 
 def test_every_fault_is_the_name_of_a_rule():
