@@ -40,6 +40,7 @@ def test_gradients_of_random_networks_agree_with_the_reference(first):
         net.to("float64").initialise(seed)
         state = TrainingState(net, optim.SGD(0.1))
         specs = (TensorSpec(x.shape, x.dtype), TensorSpec(y.shape, y.dtype))
+        # The function is traced at once, so what it reads of the loop (B023) is this turn's.
         traced, _ = build_gradients(lambda a, b: loss(net(a), b), state, specs, StepOptions(), "whole")  # noqa: B023
         inputs = [x, y, np.zeros(4, np.uint32), *(c.numpy() for c in traced.captured)]
         names = [f"in{i}" for i in range(len(inputs))]

@@ -1,4 +1,4 @@
-"""What a statement reads and writes, and where: the facts that fusion and memory planning rest on."""
+"""What a statement reads and writes, and where: the facts that fusion, schedule and memory planning rest on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graph -> program: one statement for each value that has to lie in memory; fusion joins them afterwards."""
+"""Graph -> program: a statement for each value that has to lie in memory; then joined, turned, scheduled and placed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products as tasks: the parameters of one, its blocks, and the machine code that calls BLAS."""
+"""Matrix products as tasks: the parameters of one, its blocks, and the way each is made: tiny, packed, or by BLAS."""
 
 from __future__ import annotations
 
