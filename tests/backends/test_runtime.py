@@ -43,7 +43,7 @@ def one_by_one(n: int, amount: int = 1) -> Group:
 
 def sharing_always(binding: runtime.Binding) -> runtime.Binding:
     """As if a step alone took years, so that sharing is never given up, however busy the machine is."""
-    binding.call[11], binding.call[12], binding.call[15] = 1 << 60, 3, 1 << 62
+    binding.call[10], binding.call[11], binding.call[14] = 1 << 60, 3, 1 << 62
     return binding
 
 
@@ -257,7 +257,7 @@ runtime.set_threads(3)
 add, x = address(ADD_TO_ELEMENTS), np.zeros(40, np.int64)
 group = Group(tuple(Block((Task(add, (0, 1), i, i + 1, 0, 1),)) for i in range(40)), 1e9)
 binding = runtime.bind(pack([group] * 4), np.array([x.ctypes.data], np.int64))
-binding.call[11], binding.call[12], binding.call[15] = 1 << 60, 3, 1 << 62  # always share
+binding.call[10], binding.call[11], binding.call[14] = 1 << 60, 3, 1 << 62  # always share
 binding.run(50)
 child = os.fork()
 alive = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0

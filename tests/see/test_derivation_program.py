@@ -109,9 +109,8 @@ def by_the_reference(make, loss, x, y, optimizer):
     net = make().initialise(0)
     loss = cr.ops.LOSSES[loss] if isinstance(loss, str) else loss
     step = TrainingStep(lambda x, y: loss(net(x), y), net, optimizer, checked_options(None, None, 0, 0), "reference")
-    step.state.begin()
-    result = step((x, y), optimizer.lr)
-    step.state.end()
+    with step.state.training():
+        result = step((x, y), optimizer.lr)
     gradients = dict(zip(step.state.names, step.state.views(step.state.gradient), strict=True))
     return result.loss, {n: a.copy() for n, a in net.state_dict().items()}, gradients
 

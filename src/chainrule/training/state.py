@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
@@ -15,9 +14,11 @@ from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
 from chainrule.optim.layout import places
 
-_held: list[frozenset[int]] = []
-"""For each training that is going on the ids of its tensors: networks may share some of them."""
-_guard = threading.Lock()
+Hold = list[frozenset[int]]
+"""That somebody trains these tensors: their ids, in a list of its own, so that two holds on the same are two."""
+
+_holds: list[Hold] = []
+"""Of each training that is going on: networks may share some of their tensors."""
 
 
 def tensors_of(net: Module) -> frozenset[int]:
@@ -25,30 +26,34 @@ def tensors_of(net: Module) -> frozenset[int]:
     return frozenset(map(id, (*net.parameters(), *net.buffers())))
 
 
-def hold(tensors: frozenset[int]) -> None:
+def hold(tensors: frozenset[int]) -> Hold:
     """Take these tensors for one trainer; BusyError if another one has any of them."""
-    with _guard:
-        for others in _held:
-            if not tensors.isdisjoint(others):
+    own = [tensors]
+    _holds.append(own)  # at once, in one operation: of two that come together one sees the other before itself
+    if len(_holds) > 1:
+        for earlier in list(_holds):
+            if earlier is own:
+                break
+            if not tensors.isdisjoint(earlier[0]):
+                release(own)
                 raise BusyError("this network is already training, in another thread or around this call: wait until "
                                 "that has ended, or train a copy")  # fmt: skip
-        _held.append(tensors)
+    return own
 
 
-def release(tensors: frozenset[int]) -> None:
+def release(held: Hold) -> None:
     """Give back what ``hold`` took."""
-    with _guard:
-        _held.remove(tensors)
+    _holds.remove(held)  # or one that is equal, which its own trainer then takes for the other
 
 
 @contextmanager
 def exclusively(tensors: frozenset[int]) -> Iterator[None]:
     """Hold these tensors for the duration of a block."""
-    hold(tensors)
+    held = hold(tensors)
     try:
         yield
     finally:
-        release(tensors)
+        release(held)
 
 
 class TrainingState:
@@ -118,31 +123,31 @@ class TrainingState:
                 parameter.array = view
         self._seen = moved[0]
 
-    def begin(self) -> None:
+    def begin(self) -> Hold:
         """Hold the state for one trainer until ``end``; BusyError for a second one."""
-        hold(self.tensors)
-        if self._seen == moved[0]:
-            return
-        try:
-            self.bind()
-        except BaseException:
-            release(self.tensors)
-            raise
+        held = hold(self.tensors)
+        if self._seen != moved[0]:
+            try:
+                self.bind()
+            except BaseException:
+                release(held)
+                raise
+        return held
 
-    def end(self) -> None:
+    def end(self, held: Hold) -> None:
         """Let go of the state."""
-        release(self.tensors)
+        release(held)
         if not self._kept:
             self.keep()
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Hold the state for the duration of a block."""
-        self.begin()
+        held = self.begin()
         try:
             yield
         finally:
-            self.end()
+            self.end(held)
 
     def keep(self) -> None:
         """Mark what was trained, so that no later ``fit`` draws it anew."""

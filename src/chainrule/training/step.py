@@ -623,12 +623,12 @@ class CompiledStep:
                 batch = tuple(map(self._array, batch))
                 break
         state = self.inner.state
-        state.begin()
+        held = state.begin()
         try:
             running, t = self.inner.once(batch, state.optimizer.lr)
             return running.losses[t]
         finally:
-            state.end()
+            state.end(held)
 
     def epoch(self, *rows: Any, batch_size: int = 32, shuffle: bool = True, drop_last: bool = False) -> float:
         """One pass over all rows in mini-batches, in an order that seed and epoch decide; the mean loss of a row."""

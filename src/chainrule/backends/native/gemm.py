@@ -105,7 +105,8 @@ NARROWEST = 16
 def gemm_blocks(gemm: Gemm) -> tuple[tuple[int, int, int, int], ...]:
     """Ranges (g0, g1, v0, v1) that cover the result once. They follow from the shape alone, never from the threads.
 
-    Whole batch entries where there are several; otherwise cuts along the longer side of the result.
+    Whole batch entries where there are several; otherwise cuts along the longer side of the result, but along rows for
+    a sum over the rows of a batch, a weight's gradient: gate and update then walk its memory in the same order.
     """
     rows = gemm.batch * gemm.m
     if rows == 0 or gemm.n == 0:
@@ -114,7 +115,7 @@ def gemm_blocks(gemm: Gemm) -> tuple[tuple[int, int, int, int], ...]:
     parts = next((parts for most, parts in PARTS if work < most), MOST_PARTS)
     if gemm.batch > 1:
         return tuple((a * gemm.m, b * gemm.m, 0, gemm.n) for a, b in _cuts(gemm.batch, parts, 1))
-    if gemm.n >= gemm.m:
+    if gemm.n >= gemm.m and gemm.left.column == 1:
         return tuple((0, rows, a, b) for a, b in _cuts(gemm.n, parts, NARROWEST))
     return tuple((a, b, 0, gemm.n) for a, b in _cuts(rows, parts, NARROWEST))
 

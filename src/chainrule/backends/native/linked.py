@@ -12,7 +12,7 @@ from chainrule.backends.native.build import gemm_function, load
 from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_params
-from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, costliest_first, row_blocks
+from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, from_both_ends, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Statement, Together, parts
@@ -87,7 +87,7 @@ def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: 
             found = [Block(tuple(map(task, statement.statements, share))) for share in shares]
         else:
             alone = statement.statements if isinstance(statement, Together) else (statement,)
-            found = [Block((task(*block),)) for block in costliest_first(alone)]
+            found = [Block((task(*block),)) for block in from_both_ends(alone)]
         entries.append(Group(tuple(found), cost))
     return pack(entries, serial)
 
@@ -132,7 +132,7 @@ class NativeBound:
 
     def run(self, steps: int) -> int:
         """Run ``steps`` times; how many were whole."""
-        return self.binding.run(steps)[1]
+        return self.binding.repeat(steps)
 
 
 def aligned(size: int, alignment: int = 64) -> np.ndarray:

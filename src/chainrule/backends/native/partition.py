@@ -47,13 +47,23 @@ def blocks(statement: Nest | Gemm) -> list[Range]:
     return nest_blocks(statement, nest_cost(statement))
 
 
-def costliest_first(statements: Iterable[Nest | Gemm]) -> list[tuple[Nest | Gemm, Range]]:
-    """The blocks of statements that run at once: what takes long begins early, so that no thread waits for it alone."""
-    found: list[tuple[float, Nest | Gemm, Range]] = []
-    for statement in statements:
-        own = blocks(statement)
-        found += [(cost_of(statement) / max(len(own), 1), statement, where) for where in own]
-    return [(s, where) for _, s, where in sorted(found, key=lambda block: -block[0])]
+def from_both_ends(statements: Iterable[Nest | Gemm]) -> list[tuple[Nest | Gemm, Range]]:
+    """The blocks of statements that run at once, in an order for threads that take them from both ends.
+
+    What takes long begins early, so that no thread waits for it alone; the first half of each statement's blocks comes
+    first, so that a thread stays in the part of memory that it knows.
+    """
+    front, back = list[tuple[Nest | Gemm, Range]](), list[tuple[Nest | Gemm, Range]]()
+    given = [0.0, 0.0]
+    costs = [(cost_of(s), s) for s in statements]
+    for cost, statement in sorted(costs, key=lambda pair: -pair[0]):
+        own = [(statement, where) for where in blocks(statement)]
+        extra = len(own) % 2 if given[0] <= given[1] else 0
+        half = len(own) // 2 + extra
+        front += own[:half]
+        back += reversed(own[half:])
+        given = [given[0] + cost * half, given[1] + cost * (len(own) - half)]
+    return [*front, *reversed(back)]
 
 
 def row_blocks(rows: Rows, most: int) -> list[tuple[Range, ...]]:

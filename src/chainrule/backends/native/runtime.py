@@ -21,6 +21,8 @@ PARK_AFTER = 50.0
 """us that an idle thread looks for work before it sleeps."""
 WAIT_AFTER = 5.0
 """us that the caller looks whether other threads are done before it sleeps."""
+GATE, STOP = 7, 8
+"""Words of a call that are read or written from here."""
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,36 @@ class Binding:
     """A table with the memory it works on.
 
     slots: int64, the address of each buffer; advances: int64, the bytes by which each moves after a step. Both may be
-    written between runs. call: the words that native code reads (see runtime_code.runtime_code).
+    written between runs. call: the words that native code reads (see runtime_code.runtime_code), which lie at call_at.
     """
 
     table: Table
     slots: np.ndarray
     advances: np.ndarray
     call: ctypes.Array[ctypes.c_int64]
+    call_at: int
     native: _Native
 
-    def run(self, steps: int = 1) -> tuple[int, int]:
-        """Repeat the program -> (0 or the number of the gate that ended it, steps that were completed).
+    def repeat(self, steps: int) -> int:
+        """Repeat the program -> steps that were completed; fewer than asked where a gate or `stop` ended it.
 
-        After each completed step slots += advances. Other Python threads run meanwhile. `stop` ends it between steps.
+        After each completed step slots += advances. Other Python threads run meanwhile.
         """
         if self.table.shared and not _pool.ready:
             start_threads()
-        call = self.call
-        call[7] = steps
-        return self.native.run(call), call[8]
+        return self.native.run(self.call_at, steps)
+
+    def run(self, steps: int = 1) -> tuple[int, int]:
+        """The same -> (0 or the number of the gate that ended it, steps that were completed)."""
+        done = self.repeat(steps)
+        return self.call[GATE], done
 
     def stop(self) -> None:
         """End the run before its next step, from another thread; stays until `resume`."""
-        self.call[9] = 1
+        self.call[STOP] = 1
 
     def resume(self) -> None:
-        self.call[9] = 0
+        self.call[STOP] = 0
 
 
 def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) -> Binding:
@@ -78,11 +84,11 @@ def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) ->
         moving,
         0,
         0,
-        0,
         int(table.shared),
         *[0] * 5,
     ]
-    return Binding(table, slots, advances, (ctypes.c_int64 * len(words))(*words), _native())
+    call = (ctypes.c_int64 * len(words))(*words)
+    return Binding(table, slots, advances, call, ctypes.addressof(call), _native())
 
 
 def run(table: Table, slots: np.ndarray) -> int:
@@ -102,7 +108,7 @@ class _Native:
         at = runtime_functions()
         i64 = ctypes.c_int64
         self.worker = at["chainrule_worker"]
-        self.run = ctypes.CFUNCTYPE(i64, ctypes.c_void_p)(at["chainrule_run"])
+        self.run = ctypes.CFUNCTYPE(i64, ctypes.c_void_p, i64)(at["chainrule_run"])
         self.spin = ctypes.CFUNCTYPE(None, i64)(at["chainrule_spin"])
         self.limits = ctypes.CFUNCTYPE(None, i64, i64, i64)(at["chainrule_limits"])
         self.forget = ctypes.CFUNCTYPE(None)(at["chainrule_forget"])

@@ -1,10 +1,15 @@
 """LLVM IR of the loop that walks a table, of the threads that share its groups, and of matrix products as tasks.
 
-How threads share a group. All words are in ``@pool``. The *claim* word holds (generation << 24 | blocks left). Whoever
-runs the program writes the group's description while no block is left, then opens it: next generation, all blocks left.
-A thread takes a block by compare-and-swap of the claim word to one less. As the generation never comes back, success
-proves that the description it read belongs to that group, and the group cannot end before the block is done; so a
-late thread cannot take a block of another group by mistake. Blocks done are counted; the group ends when all are.
+How threads share a group. All words are in ``@pool``. The *claim* word holds (generation, first block left, blocks
+left). Whoever runs the program writes the group's description while no block is left, then opens it: next generation,
+all blocks left. A thread takes a block by compare-and-swap of the claim word. As the generation comes back only after
+2^32 groups, success proves that the description it read belongs to that group, and the group cannot end before the
+block is done; so a late thread cannot take a block of another group by mistake. Blocks done are counted; the group ends
+when all are.
+
+Threads of even numbers take the first block that is left, those of odd numbers the last. So what one thread wrote in
+one group it mostly reads in the next, as blocks lie in the order of memory: a line that another core has written costs
+as much time as sixty operations on it.
 
 Nobody waits for a thread that has not claimed anything: the caller takes blocks until none is left, so threads that
 are late, asleep or were never started cost nothing but speed. Sleeping and waking follow one pattern, in which one
@@ -47,9 +52,9 @@ FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule
 def runtime_code() -> str:
     """IR of the functions `FUNCTIONS`.
 
-    chainrule_run(ptr call) -> i64: runs a program; 0, or the number of the gate that ended it. call is 16 words:
-      groups, their number, starts, tasks, slots, advances, number of slots, steps asked, steps done (written), stop
-      (read between steps; nonzero ends the run), whether threads may share groups, and 5 that are zero
+    chainrule_run(ptr call, i64 steps) -> i64: runs a program; the steps that were completed. call is 15 words:
+      groups, their number, starts, tasks, slots, advances, number of slots, the number of the gate that ended it or 0
+      (written), stop (read between steps; nonzero ends the run), whether threads may share groups, and 5 that are zero
       at first (how well sharing goes).
     chainrule_worker(i64 number) -> ptr: a thread's life; the caller of a program is number 0.
     chainrule_forget(): this is a new process, in which no thread was started.
@@ -213,8 +218,14 @@ done:
 }
 """
 
+FIRST_BITS, LEFT_BITS = 16, 16
+"""Of the claim word, below the generation: the first block that is left, and how many are."""
+
+_LEFT = (1 << LEFT_BITS) - 1
+_GENERATION = 1 << (FIRST_BITS + LEFT_BITS)
+
 _CLAIM = f"""
-define internal i1 @do_a_block() {{
+define internal i1 @do_a_block(i1 %from_end) {{
 entry:
 {_word("claim", CLAIM)}{_word("done_word", DONE)}{_word("waiting", WAITING)}{_word("d0", DESCRIPTION)}\
 {_word("d1", DESCRIPTION + 1)}{_word("d2", DESCRIPTION + 2)}{_word("d3", DESCRIPTION + 3)}\
@@ -222,7 +233,7 @@ entry:
   br label %try
 try:
   %c = phi i64 [%c0, %entry], [%seen, %take]
-  %left = and i64 %c, 16777215
+  %left = and i64 %c, {_LEFT}
   %none = icmp eq i64 %left, 0
   br i1 %none, label %nothing, label %take
 take:
@@ -230,13 +241,18 @@ take:
   %starts = load atomic ptr, ptr %d1 monotonic, align 8
   %slots = load atomic ptr, ptr %d2 monotonic, align 8
   %blocks = load atomic i64, ptr %d3 monotonic, align 8
-  %less = sub i64 %c, 1
+  %by = select i1 %from_end, i64 -1, i64 {(1 << LEFT_BITS) - 1}
+  %less = add i64 %c, %by
   %swap = cmpxchg ptr %claim, i64 %c, i64 %less seq_cst seq_cst
   %seen = extractvalue {{ i64, i1 }} %swap, 0
   %mine = extractvalue {{ i64, i1 }} %swap, 1
   br i1 %mine, label %work, label %try
 work:
-  %block = sub i64 %blocks, %left
+  %above = lshr i64 %c, {LEFT_BITS}
+  %front = and i64 %above, {(1 << FIRST_BITS) - 1}
+  %others = sub i64 %left, 1
+  %skipped = select i1 %from_end, i64 %others, i64 0
+  %block = add i64 %front, %skipped
   %s0 = getelementptr i64, ptr %starts, i64 %block
   %s1 = getelementptr i64, ptr %s0, i64 1
   %i0 = load i64, ptr %s0
@@ -277,8 +293,9 @@ entry:
   store atomic i64 %blocks, ptr %d3 monotonic, align 8
   store atomic i32 0, ptr %done_word monotonic, align 8
   %old = load atomic i64, ptr %claim monotonic, align 8
-  %step = add i64 %old, 16777216
-  %opened = or i64 %step, %blocks
+  %generation = and i64 %old, {-_GENERATION}
+  %next = add i64 %generation, {_GENERATION}
+  %opened = or i64 %next, %blocks
   store atomic i64 %opened, ptr %claim seq_cst, align 8
   %p = load atomic i32, ptr %parked seq_cst, align 8
   %any = icmp ne i32 %p, 0
@@ -289,7 +306,7 @@ ring:
   call void @wake(ptr %bell)
   br label %work
 work:
-  %did = call i1 @do_a_block()
+  %did = call i1 @do_a_block(i1 false)
   br i1 %did, label %work, label %spin_start
 spin_start:
   %blocks32 = trunc i64 %blocks to i32
@@ -325,7 +342,9 @@ _WORKER = f"""
 define ptr @chainrule_worker(i64 %number) {{
 entry:
 {_word("threads", THREADS)}{_word("claim", CLAIM)}{_word("parked", PARKED)}{_word("bell", BELL)}\
-{_word("limit", PARK_AFTER)}  br label %work
+{_word("limit", PARK_AFTER)}\
+  %odd = trunc i64 %number to i1
+  br label %work
 work:
   %heard0 = load atomic i32, ptr %bell seq_cst, align 8
   %members = load atomic i64, ptr %threads seq_cst, align 8
@@ -335,7 +354,7 @@ rest:                                             ; fewer threads were asked for
   call void @sleep_while(ptr %bell, i32 %heard0, i32 100000)
   br label %work
 help:
-  %did = call i1 @do_a_block()
+  %did = call i1 @do_a_block(i1 %odd)
   br i1 %did, label %work, label %idle
 idle:
   %patience = load atomic i64, ptr %limit monotonic, align 8
@@ -343,7 +362,7 @@ idle:
 spin:
   %i = phi i64 [0, %idle], [%i1, %spin_on]
   %c = load atomic i64, ptr %claim monotonic, align 8
-  %left = and i64 %c, 16777215
+  %left = and i64 %c, {_LEFT}
   %open = icmp ne i64 %left, 0
   br i1 %open, label %work, label %spin_on
 spin_on:
@@ -355,13 +374,13 @@ park:
   %heard = load atomic i32, ptr %bell seq_cst, align 8
   store atomic i32 1, ptr %parked seq_cst, align 8
   %c2 = load atomic i64, ptr %claim seq_cst, align 8
-  %left2 = and i64 %c2, 16777215
+  %left2 = and i64 %c2, {_LEFT}
   %open2 = icmp ne i64 %left2, 0
   br i1 %open2, label %work, label %sleep
 sleep:
   call void @sleep_while(ptr %bell, i32 %heard, i32 1000)
   %c3 = load atomic i64, ptr %claim seq_cst, align 8
-  %left3 = and i64 %c3, 16777215
+  %left3 = and i64 %c3, {_LEFT}
   %open3 = icmp ne i64 %left3, 0
   br i1 %open3, label %work, label %again
 again:
@@ -372,7 +391,7 @@ again:
 """
 
 _RUN = f"""
-define i64 @chainrule_run(ptr %call) {{
+define i64 @chainrule_run(ptr %call, i64 %steps) {{
 entry:
 {_word("owner", OWNER)}{_word("threads", THREADS)}\
   %groups = load ptr, ptr %call
@@ -388,17 +407,15 @@ entry:
   %advances = load ptr, ptr %a5
   %a6 = getelementptr i64, ptr %call, i64 6
   %slot_count = load i64, ptr %a6
-  %a7 = getelementptr i64, ptr %call, i64 7
-  %steps = load i64, ptr %a7
-  %steps_done = getelementptr i64, ptr %call, i64 8
-  %stop = getelementptr i64, ptr %call, i64 9
-  %a10 = getelementptr i64, ptr %call, i64 10
-  %wants = load i64, ptr %a10
-  %alone_at = getelementptr i64, ptr %call, i64 11
-  %samples_at = getelementptr i64, ptr %call, i64 12
-  %loss_at = getelementptr i64, ptr %call, i64 13
-  %until_at = getelementptr i64, ptr %call, i64 14
-  %sampled_at = getelementptr i64, ptr %call, i64 15
+  %closed_by = getelementptr i64, ptr %call, i64 7
+  %stop = getelementptr i64, ptr %call, i64 8
+  %a9 = getelementptr i64, ptr %call, i64 9
+  %wants = load i64, ptr %a9
+  %alone_at = getelementptr i64, ptr %call, i64 10
+  %samples_at = getelementptr i64, ptr %call, i64 11
+  %loss_at = getelementptr i64, ptr %call, i64 12
+  %until_at = getelementptr i64, ptr %call, i64 13
+  %sampled_at = getelementptr i64, ptr %call, i64 14
   %words = mul i64 %group_count, 6
   %groups_end = getelementptr i64, ptr %groups, i64 %words
   %members = load atomic i64, ptr %threads monotonic, align 8
@@ -419,7 +436,6 @@ first_look:
 step:
   %s = phi i64 [0, %start], [0, %first_look], [%s1, %count]
   %time = phi i64 [0, %start], [%first_time, %first_look], [%time1, %count]
-  store i64 %s, ptr %steps_done
   %more = icmp slt i64 %s, %steps
   br i1 %more, label %look, label %finish
 look:
@@ -539,12 +555,13 @@ count:
   br label %step
 finish:
   %status = phi i64 [0, %step], [0, %look], [%gate, %test]
+  store i64 %status, ptr %closed_by
   br i1 %shares, label %release, label %end_run
 release:
   store atomic i64 0, ptr %owner seq_cst, align 8
   br label %end_run
 end_run:
-  ret i64 %status
+  ret i64 %s
 }}
 
 declare i64 @llvm.smax.i64(i64, i64)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chainrule.backends.native.runtime_code import LEFT_BITS
 from chainrule.errors import ArgumentError
 
-MOST_BLOCKS = (1 << 24) - 1
-"""Of a group: the claim word of runtime_code.py counts the blocks left in 24 bits."""
+MOST_BLOCKS = (1 << LEFT_BITS) - 1
+"""Of a group: the claim word of runtime_code.py counts the blocks left in so many bits."""
 
 
 @dataclass(frozen=True)
