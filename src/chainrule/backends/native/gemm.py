@@ -63,7 +63,8 @@ def _way(gemm: Gemm) -> int:
     if 0 < work <= most and gemm.k <= DEEPEST and plain and gemm.left.column == 1:
         return TINY
     contiguous = 1 in (gemm.left.row, gemm.left.column) and 1 in (gemm.right.row, gemm.right.column)
-    fits = LEAST_PACKED <= work <= MOST_PACKED or (0 < work < LEAST_PACKED and gemm.right.column != 1)
+    turned = gemm.right.column != 1 and gemm.n >= NARROWEST
+    fits = LEAST_PACKED <= work <= MOST_PACKED or (0 < work < LEAST_PACKED and turned)
     return PACKED if plain and contiguous and fits else BLAS
 
 
@@ -91,7 +92,8 @@ TINY_WORK, TINY_WORK_TURNED = 1 << 13, 1 << 15
 """Multiplications up to which `tiny_gemm` takes less time than OpenBLAS: with the right matrix plain, or transposed."""
 LEAST_PACKED, MOST_PACKED = 1 << 20, 1 << 27
 """Multiplications between which `packed_gemm` takes less time than OpenBLAS; below them only where the right matrix is
-transposed, which OpenBLAS's routines for small matrices make slower: 32 x 64 x 64 ran at 73 and 43 GFLOP/s."""
+transposed and not narrow, which OpenBLAS's routines for small matrices make slower: 32 x 64 x 64 ran at 73 and
+43 GFLOP/s, but 64 x 10 x 128 at 42 and 72."""
 PARTS = ((1 << 20, 1), (1 << 27, 2), (1 << 31, 4))
 """(multiplications, parts): a product of fewer multiplications is cut into so many blocks, a larger into MOST_PARTS.
 

@@ -29,13 +29,14 @@ GATE, STOP = 7, 8
 class Binding:
     """A table with the memory it works on.
 
-    slots: int64, the address of each buffer; advances: int64, the bytes by which each moves after a step. Both may be
-    written between runs. call: the words that native code reads (see runtime_code.runtime_code), which lie at call_at.
+    slots: int64, the address of each buffer, which may be written between runs. moves: int64 [n, 2], the numbers of
+    those that move after a step, and by how many bytes. call: the words that native code reads (see
+    runtime_code.runtime_code), which lie at call_at.
     """
 
     table: Table
     slots: np.ndarray
-    advances: np.ndarray
+    moves: np.ndarray
     call: ctypes.Array[ctypes.c_int64]
     call_at: int
     native: _Native
@@ -43,7 +44,7 @@ class Binding:
     def repeat(self, steps: int) -> int:
         """Repeat the program -> steps that were completed; fewer than asked where a gate or `stop` ended it.
 
-        After each completed step slots += advances. Other Python threads run meanwhile.
+        After each completed step slots move. Other Python threads run meanwhile.
         """
         if self.table.shared and not _pool.ready:
             start_threads()
@@ -63,7 +64,10 @@ class Binding:
 
 
 def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) -> Binding:
-    """Join a table and the addresses of its buffers, which the caller keeps alive."""
+    """Join a table and the addresses of its buffers, which the caller keeps alive.
+
+    advances: int64, the bytes by which each buffer moves after a step; by default none does.
+    """
     advances = np.zeros_like(slots) if advances is None else advances
     for name, array in (("slots", slots), ("advances", advances)):
         if array.dtype != np.int64 or array.ndim != 1 or not array.flags.c_contiguous or len(array) != len(slots):
@@ -71,24 +75,14 @@ def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) ->
                 f"{name} must be one contiguous row of int64, one for each of {len(slots)} buffers, got {array.dtype} "
                 f"of shape {array.shape}"
             )
-    addresses = [table.groups, table.starts, table.tasks, slots, advances]
-    groups, starts, tasks, slots_at, advances_at = (a.ctypes.data for a in addresses)
-    moving = len(slots) if advances.any() else 0
-    words = [
-        groups,
-        len(table.groups),
-        starts,
-        tasks,
-        slots_at,
-        advances_at,
-        moving,
-        0,
-        0,
-        int(table.shared),
-        *[0] * 5,
-    ]
+    moving = np.flatnonzero(advances)
+    moves = np.stack([moving, advances[moving]], axis=1)
+    addresses = [table.groups, table.starts, table.tasks, slots, moves]
+    groups, starts, tasks, slots_at, moves_at = (a.ctypes.data for a in addresses)
+    counts = len(table.groups), len(moves)
+    words = [groups, counts[0], starts, tasks, slots_at, moves_at, counts[1], 0, 0, int(table.shared), *[0] * 5]
     call = (ctypes.c_int64 * len(words))(*words)
-    return Binding(table, slots, advances, call, ctypes.addressof(call), _native())
+    return Binding(table, slots, moves, call, ctypes.addressof(call), _native())
 
 
 def run(table: Table, slots: np.ndarray) -> int:

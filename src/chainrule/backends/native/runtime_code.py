@@ -53,9 +53,9 @@ def runtime_code() -> str:
     """IR of the functions `FUNCTIONS`.
 
     chainrule_run(ptr call, i64 steps) -> i64: runs a program; the steps that were completed. call is 15 words:
-      groups, their number, starts, tasks, slots, advances, number of slots, the number of the gate that ended it or 0
-      (written), stop (read between steps; nonzero ends the run), whether threads may share groups, and 5 that are zero
-      at first (how well sharing goes).
+      groups, their number, starts, tasks, slots, moves (a slot's number and its bytes a step, for each slot that
+      moves), their number, the number of the gate that ended it or 0 (written), stop (read between steps; nonzero ends
+      the run), whether threads may share groups, and 5 that are zero at first (how well sharing goes).
     chainrule_worker(i64 number) -> ptr: a thread's life; the caller of a program is number 0.
     chainrule_forget(): this is a new process, in which no thread was started.
     chainrule_spin(i64 n): n pauses, to be timed.
@@ -404,9 +404,9 @@ entry:
   %a4 = getelementptr i64, ptr %call, i64 4
   %slots = load ptr, ptr %a4
   %a5 = getelementptr i64, ptr %call, i64 5
-  %advances = load ptr, ptr %a5
+  %moves = load ptr, ptr %a5
   %a6 = getelementptr i64, ptr %call, i64 6
-  %slot_count = load i64, ptr %a6
+  %move_count = load i64, ptr %a6
   %closed_by = getelementptr i64, ptr %call, i64 7
   %stop = getelementptr i64, ptr %call, i64 8
   %a9 = getelementptr i64, ptr %call, i64 9
@@ -493,18 +493,20 @@ group_done:
   %g_next = getelementptr i64, ptr %g, i64 6
   br label %group
 advance:
-  %none = icmp eq i64 %slot_count, 0
+  %none = icmp eq i64 %move_count, 0
   br i1 %none, label %advanced, label %advance_one
 advance_one:
   %k = phi i64 [0, %advance], [%k1, %advance_one]
-  %slot_at = getelementptr i64, ptr %slots, i64 %k
-  %by_at = getelementptr i64, ptr %advances, i64 %k
+  %move = getelementptr [2 x i64], ptr %moves, i64 %k
+  %slot = load i64, ptr %move
+  %slot_at = getelementptr i64, ptr %slots, i64 %slot
+  %by_at = getelementptr i64, ptr %move, i64 1
   %at = load i64, ptr %slot_at
   %by = load i64, ptr %by_at
   %moved = add i64 %at, %by
   store i64 %moved, ptr %slot_at
   %k1 = add i64 %k, 1
-  %again = icmp slt i64 %k1, %slot_count
+  %again = icmp slt i64 %k1, %move_count
   br i1 %again, label %advance_one, label %advanced
 advanced:
   br i1 %shares, label %judge, label %count
