@@ -82,12 +82,19 @@ def both(w: Writer, mask: str, condition: str) -> str:
     return mask if condition == ALL_LANES else w.value(f"and <16 x i1> {mask}, {condition}")
 
 
+FETCHED_AHEAD = 512
+"""Bytes before a store at which its line is asked for, to be written. A line that another core has read or written is
+fetched long before the store has to wait for it: 64-(64 x 50)-10 at 64 rows took 717 us a step without, 587 with."""
+
+
 def store_next(w: Writer, dtype: np.dtype, pointer: str, value: str, mask: str, adds: bool) -> None:
     """16 elements next to each other."""
     if adds:
         value = join(w, "sum", dtype, load_next(w, dtype, pointer, mask, 0), value)
     t, lanes = stored(dtype), to_memory(w, dtype, value)
     if mask == ALL_LANES:
+        ahead = w.value(f"getelementptr i8, ptr {pointer}, i64 {FETCHED_AHEAD}")
+        w.do(f"call void @llvm.prefetch.p0(ptr {ahead}, i32 1, i32 3, i32 1)")
         w.do(f"store <16 x {t}> {lanes}, ptr {pointer}, align {BYTES[t]}")
         return
     w.do(

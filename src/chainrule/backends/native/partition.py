@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from chainrule.backends.native.gemm import gemm_blocks
 from chainrule.kernel import Gate, Gather, Gemm, Load, Nest, Op, Rows, Scalar, walk
+from chainrule.kernel.effects import writes
 
 GEMM_FLOPS_PER_NS = 150.0
 """One core of the machine that this was measured on, float32."""
@@ -50,19 +51,23 @@ def blocks(statement: Nest | Gemm) -> list[Range]:
 def from_both_ends(statements: Iterable[Nest | Gemm]) -> list[tuple[Nest | Gemm, Range]]:
     """The blocks of statements that run at once, in an order for threads that take them from both ends.
 
-    What takes long begins early, so that no thread waits for it alone; the first half of each statement's blocks comes
-    first, so that a thread stays in the part of memory that it knows.
+    What takes long begins early, so that no thread waits for it alone; of what takes equally long the half that lies
+    first in memory comes first, so that a thread stays in the part that it knows. (Outputs are numbered before other
+    buffers and in their order, which for gradients is that of the parameters in flat memory.)
     """
+    alike: dict[float, list[Nest | Gemm]] = {}
+    for statement in sorted(statements, key=lambda s: min(writes(s), default=0)):
+        alike.setdefault(cost_of(statement), []).append(statement)
     front, back = list[tuple[Nest | Gemm, Range]](), list[tuple[Nest | Gemm, Range]]()
     given = [0.0, 0.0]
-    costs = [(cost_of(s), s) for s in statements]
-    for cost, statement in sorted(costs, key=lambda pair: -pair[0]):
-        own = [(statement, where) for where in blocks(statement)]
+    for cost, equals in sorted(alike.items(), reverse=True):
+        own = [(statement, where) for statement in equals for where in blocks(statement)]
         extra = len(own) % 2 if given[0] <= given[1] else 0
         half = len(own) // 2 + extra
         front += own[:half]
         back += reversed(own[half:])
-        given = [given[0] + cost * half, given[1] + cost * (len(own) - half)]
+        each = cost * len(equals) / max(len(own), 1)
+        given = [given[0] + each * half, given[1] + each * (len(own) - half)]
     return [*front, *reversed(back)]
 
 
