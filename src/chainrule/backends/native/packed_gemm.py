@@ -22,9 +22,9 @@ NEAR, SHORT, FEW = 1024, 128, 128
 is at most SHORT; a panel if at most FEW rows read it. Copying costs more there than it saves, as measured."""
 
 FETCHED_AHEAD = 8
-"""Steps of k before a strip or panel is read at which its line is asked for, and so are the lines after the next of rows
-that are copied: what does not lie close together may be in another core's cache or further, and no processor guesses a
-stride of rows. A step of 784-256-128-10 at 128 rows took 660 us without and 635 with."""
+"""Steps of k before a strip or panel is read at which its line is asked for, and so are the lines after the next of
+rows that are copied: what does not lie close together may be in another core's cache or further, and no processor
+guesses a stride of rows. A step of 784-256-128-10 at 128 rows took 660 us without and 635 with."""
 
 
 @dataclass(frozen=True)
