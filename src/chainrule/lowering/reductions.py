@@ -7,14 +7,21 @@ from collections.abc import Callable
 
 from chainrule.graph import Node, Tensor
 from chainrule.kernel import Accumulate, Const, LaneLoop, Load, Local, Nest, Scalar, SerialLoop, Store, op
-from chainrule.kernel.interpret import start_value
 from chainrule.lowering.builder import Builder, is_contiguous, store_at
-from chainrule.lowering.index import along, integer, position, row_major
+from chainrule.lowering.index import Index, along, integer, position, row_major
 from chainrule.lowering.values import Stored
 from chainrule.spec import INT64, TensorSpec
 
 CHUNK = 4096
 """A sum over more elements than twice this is made of partial sums of this many, so that threads can share it."""
+
+STREAMS, CHEAP = 4, 4
+"""Elements of a chunk that are joined before they join its sum, as an addition waits for the one before it: the norm of
+235,152 gradients took 30 us with one and 7 with four. Where an element takes more operations than CHEAP there is
+enough else to do meanwhile."""
+
+JOINS = {"sum": "add", "maximum": "maximum", "minimum": "minimum", "all": "logical_and", "any": "logical_or"}
+"""What joins two values in each kind of reduction."""
 
 
 def reduction(how: str) -> Callable[[Builder, Node], None]:
@@ -36,25 +43,44 @@ def reduction(how: str) -> Callable[[Builder, Node], None]:
 
 def _partial(builder: Builder, x: Tensor, how: str) -> Tensor:
     """Reductions of chunks of a long x, flattened: a stored value of one axis."""
-    chunks, whole = -(-x.size // CHUNK), x.size % CHUNK == 0
-    partial = Tensor(TensorSpec((chunks,), x.dtype))
+    whole, rest = divmod(x.size, CHUNK)
+    partial = Tensor(TensorSpec((whole + (rest > 0),), x.dtype))
     target = builder.buffer_like(partial.spec)
-    g, v, total = builder.fresh("g"), builder.fresh("v"), builder.fresh("t")
-    place = position((along(g), along(v)), (CHUNK, 1))
-    inside = None if whole else op("less", place.scalar(), integer(x.size))
-    neutral = Const(x.dtype, start_value(how, x.dtype).item())
-    if x.ndim == 1:
-        element = builder.values.read(x, (place,), inside)
-    else:
-        flat = builder.in_memory(x)
-        flat = flat if is_contiguous(flat) else builder.store_copy(x)
-        element = Load(x.dtype, flat.buffer, place.plus(flat.start).at(), inside)
-    value = element if inside is None else op("where", inside, element, neutral)
-    loop = LaneLoop(v, CHUNK, (), (), (Accumulate(total, how, value),))
-    last = LaneLoop(builder.fresh("v"), 1, (), (store_at(target, (along(g),), Local(x.dtype, total)),))
-    builder.statements.append(Nest((g,), (chunks,), (loop, last)))
-    builder.values.place(partial.key, target.buffer, (chunks,))
+    element = _flat_element(builder, x)
+    streams = STREAMS if builder.operations.get(x.key, 0) <= CHEAP else 1
+    g = builder.fresh("g")
+    _chunk(builder, target, how, element, {g: whole}, streams, CHUNK // streams)
+    if rest:
+        _chunk(builder, target, how, lambda at: element(at.plus(whole * CHUNK)), {}, 1, rest, whole)
+    builder.values.place(partial.key, target.buffer, partial.shape)
     return partial
+
+
+def _flat_element(builder: Builder, x: Tensor) -> Callable[[Index], Scalar]:
+    """Position in x, flattened -> the element there."""
+    if x.ndim == 1:
+        return lambda at: builder.values.read(x, (at,))
+    flat = builder.in_memory(x)
+    flat = flat if is_contiguous(flat) else builder.store_copy(x)
+    return lambda at: Load(x.dtype, flat.buffer, at.plus(flat.start).at())
+
+
+def _chunk(
+    builder: Builder, target: Stored, how: str, element: Callable[[Index], Scalar], grid: dict[str, int], streams: int,
+    width: int, first: int = 0,
+) -> None:  # fmt: skip
+    """For each point of the grid the reduction of ``streams`` runs of ``width`` elements, side by side."""
+    v, total = builder.fresh("v"), builder.fresh("t")
+    strides = tuple(CHUNK for _ in grid)
+    values = [element(position((*map(along, grid), along(v)), (*strides, 1), s * width)) for s in range(streams)]
+    while len(values) > 1:
+        values = [op(JOINS[how], a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+    loop = LaneLoop(v, width, (), (), (Accumulate(total, how, values[0]),))
+    stored = store_at(
+        target, (position(tuple(map(along, grid)), (1,) * len(grid), first),), Local(values[0].dtype, total)
+    )
+    last = LaneLoop(builder.fresh("v"), 1, (), (stored,))
+    builder.statements.append(Nest(tuple(grid), tuple(grid.values()), (loop, last)))
 
 
 def _reduce_axes(builder: Builder, x: Tensor, how: str, target: Stored, axes: tuple, kept: tuple, node: Node) -> None:
