@@ -43,6 +43,7 @@ def _scheduled(statements: list[Nest | Gemm], program: Program) -> list[Statemen
     if rows < 2:
         return _side_by_side(statements)
     made: list[Statement] = []
+    waiting: list[Nest | Gemm] = []
     for _ in range(CHAINS):
         chain = _Chain(rows, [program.buffers[b].size for b in range(len(program.buffers))])
         for s in statements:
@@ -50,11 +51,13 @@ def _scheduled(statements: list[Nest | Gemm], program: Program) -> list[Statemen
         if not chain.inside:
             break
         if chain.waits:
-            made += [*_side_by_side(chain.before), Rows(rows, tuple(chain.inside))]
-        else:
-            made += _side_by_side(chain.before + chain.inside)
+            made += [*_side_by_side(waiting + chain.before), Rows(rows, tuple(chain.inside))]
+            waiting = []
+        else:  # a weight may have as many rows as the batch
+            waiting += chain.before + chain.inside
         statements = chain.after
-    return [*made, *(_by_level(statements, facts) if made else _side_by_side(statements))]
+    rest = waiting + statements
+    return [*made, *(_by_level(rest, facts) if made else _side_by_side(rest))]
 
 
 @dataclass(frozen=True)
