@@ -34,13 +34,14 @@ from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
+from chainrule.training.options import StepOptions, checked_options
 from chainrule.training.probing import checked_probes, rate_of
 from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
 from chainrule.training.settings import loss_choice, refuse_other_settings
 from chainrule.training.source import Source, source_of
 from chainrule.training.state import exclusively, tensors_of
-from chainrule.training.step import StepOptions, TrainingStep, checked_options
+from chainrule.training.step import TrainingStep
 from chainrule.training.stopping import Best, EarlyStopping, refuse_unmeasured, score_of
 from chainrule.version import __version__
 
