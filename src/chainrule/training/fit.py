@@ -352,11 +352,10 @@ class _Trainer:
         seconds = self.seconds_an_update
         while (first := self.position.batch) < len(self.slices):
             count = self._count(first, max(1, int(SECONDS_A_CALL / seconds)))
-            measures = self._measures(first)
             chosen = np.stack([order[s] for s in self.slices[first : first + count]])
             began = time.perf_counter()
             with self.interrupts.finishing():
-                self._updates(data, chosen, began, bar, measures)
+                self._updates(data, chosen, began, bar)
             seconds = self.seconds_an_update = (time.perf_counter() - began) / count
             self._after_updates(last=self.position.batch == len(self.slices))
 
@@ -368,21 +367,19 @@ class _Trainer:
         while count < most and first + count < len(self.slices) and _length(self.slices[first + count]) == size:
             if self.watched or (every and (self.run.step + count) % every == 0):
                 break
-            if self._measures(first + count) != self._measures(first) or (self._measures(first) and not self.rate.all):
-                break
             count += 1
         return count
 
-    def _measures(self, batch: int) -> bool:
-        """Whether the update from ``batch`` of the present epoch measures its layers."""
-        step = self.run.step + batch - self.position.batch
-        last = batch == len(self.slices) - 1
-        return self.rate.due(step, last, last and self.position.epoch == self.plan.epochs - 1)
+    def _measures(self, count: int) -> list[bool]:
+        """Whether each of the next updates measures its layers."""
+        last = len(self.slices) - 1 - self.position.batch
+        final = self.position.epoch == self.plan.epochs - 1
+        return [self.rate.due(self.run.step + i, i == last, final and i == last) for i in range(count)]
 
-    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress, measures: bool) -> None:
+    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress) -> None:
         """Updates from batches of the rows ``chosen``, and their places in position, history and record."""
         rates = self._learning_rates(len(chosen))
-        losses, error = self.step.many((data.x, data.y), chosen, rates, measures)
+        losses, error = self.step.many((data.x, data.y), chosen, rates, self._measures(len(chosen)))
         seconds = (time.perf_counter() - began) / max(len(chosen), 1)
         for loss, lr in zip(losses, rates, strict=False):
             self._made(float(loss), chosen.shape[1], lr, seconds, 1)

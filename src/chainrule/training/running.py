@@ -91,11 +91,11 @@ class Running:
             self.forget()
             raise
 
-    def taken(self, first: int, t: int, steps: int) -> Taken:
-        """What the probes left in ``steps`` entries of the tables from ``t`` on. first: updates made before them."""
+    def taken(self, made: np.ndarray, t: int) -> Taken:
+        """What the probes left in the entries of the tables from ``t`` on. made: updates made before each. [entries]"""
         assert self.probes is not None
         names = (*self.probes.tables, *self.probes.update_tables)
-        return self.probes, np.arange(first, first + steps), np.array([self.tables[n][t : t + steps] for n in names])
+        return self.probes, made, np.array([self.tables[n][t : t + len(made)] for n in names])
 
     def forget(self) -> None:
         """What stands in the tables holds no more."""
@@ -106,19 +106,20 @@ class Running:
         """Make the next entry of the tables that of the next step, and say which it is."""
         t = state.step - self.first
         if t != self.expected or t >= self.ahead or lr != self.filled_lr or first_row != self.filled_row:
-            self.fill(state.step, state.optimizer, [lr] * self.ahead, seed, first_row)
+            steps = state.step + np.arange(self.ahead)
+            self.fill(steps, state.optimizer, [lr] * self.ahead, seed, first_row)
             self.first, self.filled_lr, self.filled_row, t = state.step, lr, first_row, 0
         self.expected = t + 1
         return t
 
-    def fill(self, step: int, optimizer: Optimizer, lrs: list[float], seed: int, first_row: int) -> None:
-        """The tables for the steps after ``step``, from their beginning."""
-        numbers = [optimizer.scalars(step + 1 + i, lr) for i, lr in enumerate(lrs)] if self.updates else []
+    def fill(self, made: np.ndarray, optimizer: Optimizer, lrs: list[float], seed: int, first_row: int) -> None:
+        """The tables, from their beginning, for a step after each number of updates ``made``. int64 [steps]"""
+        steps = made.tolist()
+        numbers = [optimizer.scalars(s + 1, lr) for s, lr in zip(steps, lrs, strict=True)] if self.updates else []
         with np.errstate(over="ignore"):  # a learning rate beyond float32 becomes infinity, which the gate finds
             for name in self.names if self.updates else ():
                 self.tables[name][: len(lrs)] = [n[name] for n in numbers]
-        words = key(seed, step + 1, first_row).value("a step")
-        self.tables["key"][: len(lrs)] = words
-        self.tables["key"][: len(lrs), 2] += np.arange(len(lrs), dtype=np.uint32)
+        self.tables["key"][: len(lrs)] = key(seed, steps[0] + 1, first_row).value("a step")
+        self.tables["key"][: len(lrs), 2] += (made - made[0]).astype(np.uint32)
         self.forget()
         self.bound.rewind()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +128,7 @@ class TrainingStep:
         if running.run(1) == 0 or not (running.updates or math.isfinite(running.losses[t])):
             raise self._explained(running.traced, batch, running, t)
         if running.probes is not None:
-            self._sums.append(running.taken(self.state.step - 1, t, 1))
+            self._sums.append(running.taken(np.array([self.state.step - 1]), t))
         return running, t
 
     def take(self) -> list[Measured]:
@@ -142,25 +142,61 @@ class TrainingStep:
         return found
 
     def many(
-        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool = False
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: Sequence[float], measures: Sequence[bool] = ()
     ) -> tuple[np.ndarray, NonFiniteError | None]:
-        """Updates from batches of ``rows``, one after another in one call: (the loss of each that was made, error).
+        """Updates from batches of ``rows``, one right after another: (the loss of each that was made, error).
 
-        order: int64 [updates, batch size], the rows of each batch. lrs: the learning rate of each update. The error
-        says why the batch after the last loss made no update; None if all were made. measures: whether each measures
-        its layers, for ``take``.
+        order: int64 [updates, batch size], the rows of each batch. lrs: the learning rate of each update. measures:
+        whether each measures its layers, for ``take``; without it none does. The error says why the batch after the
+        last loss made no update; None if all were made.
         """
-        if not measures or self.compiles_probes:
-            return self._many(rows, order, lrs, measures)
-        made: list[np.ndarray] = []
-        for chosen, lr in zip(order, lrs, strict=True):
-            aside = self._aside(tuple(a[chosen] for a in rows))
-            losses, error = self._many(rows, chosen[None], [lr], False)
+        rows = tuple(map(np.ascontiguousarray, rows))
+        order = np.ascontiguousarray(order, np.int64)
+        measured = np.array(measures, bool) if len(measures) else np.zeros(len(order), bool)
+        made: list[np.ndarray] = [np.zeros(0, self.state.dtype)]
+        error = None
+        for first in range(0, len(order), AHEAD):
+            ahead = slice(first, first + AHEAD)
+            losses, error = self._ahead(rows, order[ahead], lrs[ahead], measured[ahead])
             made.append(losses)
             if error is not None:
-                return np.concatenate(made), error
-            self._sums.append(aside())
-        return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
+                break
+        return np.concatenate(made), error
+
+    def _ahead(
+        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: Sequence[float], measured: np.ndarray
+    ) -> tuple[np.ndarray, NonFiniteError | None]:
+        """The same for at most as many updates as tables hold."""
+        start, size = self.state.step, order.shape[1]
+        probing = measured & self.compiles_probes
+        runs: dict[bool, Running] = {}
+        # All tables before the first update: threads that find nothing to do for 50 us go to sleep.
+        for kind in dict.fromkeys(probing.tolist()):
+            chosen = np.flatnonzero(probing == kind)
+            running = runs[kind] = self._on_rows(rows, size, kind)
+            running.fill(start + chosen, self.state.optimizer, [lrs[i] for i in chosen], self.seed, 0)
+            running.tables["order"][: len(chosen)] = order[chosen]
+        done = dict.fromkeys(runs, 0)
+        for first, end in _stretches(measured, alone=not self.compiles_probes):
+            running, kind = runs[probing[first]], bool(probing[first])
+            aside = self._aside(tuple(a[order[first]] for a in rows)) if measured[first] and not kind else None
+            done[kind] += running.run(end - first)
+            if self.state.step < start + end:
+                break
+            if aside is not None:
+                self._sums.append(aside())
+        made = self.state.step - start
+        losses = np.zeros(made, self.state.dtype)
+        for kind, running in runs.items():
+            steps = np.flatnonzero(probing[:made] == kind)
+            losses[steps] = running.tables["loss"][: len(steps)]
+            if running.probes is not None and len(steps):
+                self._sums.append(running.taken(start + steps, 0))
+        if made == len(order):
+            return losses, None
+        failed = runs[bool(probing[made])]
+        batch = tuple(a[order[made]] for a in rows)
+        return losses, self._explained(failed.traced, batch, failed, done[bool(probing[made])])
 
     def _aside(self, batch: tuple[np.ndarray, ...]) -> Callable[[], Taken]:
         """Have the reference measure the next step, which ``batch`` makes; call what it gives after that step."""
@@ -181,29 +217,12 @@ class TrainingStep:
 
         return after
 
-    def _many(
-        self, rows: tuple[np.ndarray, ...], order: np.ndarray, lrs: list[float], measures: bool
-    ) -> tuple[np.ndarray, NonFiniteError | None]:
-        size = order.shape[1]
+    def _on_rows(self, rows: tuple[np.ndarray, ...], size: int, measures: bool) -> Running:
+        """What makes batches of so many of ``rows``."""
         place = ("rows", self.mode(), measures, size, *((a.shape, a.dtype) for a in rows))
-        rows = tuple(map(np.ascontiguousarray, rows))
         running = self.running.get(place) or self._run_rows(place, rows, size)
         running.point(rows)
-        order = np.ascontiguousarray(order, np.int64)
-        made: list[np.ndarray] = []
-        for first in range(0, len(order), AHEAD):
-            count = min(AHEAD, len(order) - first)
-            running.fill(self.state.step, self.state.optimizer, lrs[first : first + count], self.seed, 0)
-            running.tables["order"][:count] = order[first : first + count]
-            done = running.run(count)
-            made.append(running.tables["loss"][:done].copy())
-            if running.probes is not None and done:
-                self._sums.append(running.taken(self.state.step - done, 0, done))
-            if done < count:
-                batch = tuple(a[order[first + done]] for a in rows)
-                error = self._explained(running.traced, batch, running, done)
-                return np.concatenate(made), error
-        return np.concatenate(made) if made else np.zeros(0, self.state.dtype), None
+        return running
 
     def _run_batches(self, place: Any, batch: tuple[np.ndarray, ...]) -> Running:
         part, _, measures = place[:3]
@@ -253,6 +272,15 @@ class TrainingStep:
             )
         what = "gradient" if math.isfinite(loss) else "loss"
         return explain_nonfinite(traced.graph, inputs, self.state.step + 1, what)
+
+
+def _stretches(measured: np.ndarray, alone: bool) -> Iterator[tuple[int, int]]:
+    """(first, end) of neighbours that all measure or all do not. alone: one by one where they measure."""
+    first = 0
+    for i in range(1, len(measured) + 1):
+        if i == len(measured) or measured[i] != measured[first] or (alone and measured[first]):
+            yield first, i
+            first = i
 
 
 class CompiledStep:
