@@ -21,7 +21,7 @@ import numpy as np
 from chainrule.graph import Graph, Node, Tensor
 from chainrule.nn import Module
 from chainrule.ops import abs, add, any, astype, equal, less, multiply, not_equal, sign, sum
-from chainrule.record import Measurement, Quantity, Series
+from chainrule.record import Quantity, Series
 from chainrule.record.measure import LEFT_WHEN_SATURATED, STEEPEST
 from chainrule.see.pinned import Layer
 from chainrule.see.rows import Strides, row_strides
@@ -45,13 +45,6 @@ class Measured:
 
     steps: np.ndarray
     columns: Columns
-
-    def measurements(self) -> Iterator[Measurement]:
-        """One by one, as the record stores them."""
-        steps = self.steps.tolist()
-        for (layer, quantity), values in self.columns.items():
-            for step, value in zip(steps, values.tolist(), strict=True):
-                yield Measurement(step, layer, quantity, value)
 
 
 def series_of(measured: Iterable[Measured]) -> dict[tuple[str, str], Series]:

@@ -174,7 +174,7 @@ class TrainingStep:
         for kind in dict.fromkeys(probing.tolist()):
             chosen = np.flatnonzero(probing == kind)
             running = runs[kind] = self._on_rows(rows, size, kind)
-            running.fill(start + chosen, self.state.optimizer, [lrs[i] for i in chosen], self.seed, 0)
+            running.fill(start + chosen, self.state.optimizer, [lrs[i] for i in chosen.tolist()], self.seed, 0)
             running.tables["order"][: len(chosen)] = order[chosen]
         done = dict.fromkeys(runs, 0)
         for first, end in _stretches(measured, alone=not self.compiles_probes):
