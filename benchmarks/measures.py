@@ -213,13 +213,14 @@ def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | No
 
 
 def probes(choice: Choice) -> Figures:
-    """What probes cost: an epoch of ``fit`` with them in every update, sampled, and without, in turns."""
+    """What probes cost: epochs of ``fit`` with them in every update, sampled, and without, in turns."""
     from benchmarks.probing import overheads
 
     rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
-    lines = [[f"{r['workload']} {r['probes']}", duration(r["min"]), f"{100 * r['overhead']:+.2f} %",
-              f"{100 * r['median_overhead']:+.2f} %"] for r in rows]  # fmt: skip
-    return Figures(rows, table(["probes", "update (min)", "over none", "median of turns"], lines), {})
+    lines = [[f"{r['workload']} {r['probes']}", str(r["turns"]), duration(r["min"]), duration(r["quartile"]),
+              f"{100 * r['overhead']:+.2f} %", f"{100 * r['median_overhead']:+.2f} %"] for r in rows]  # fmt: skip
+    header = ["probes", "turns", "update (min)", "lower quartile", "over none", "median of rounds"]
+    return Figures(rows, table(header, lines), {})
 
 
 MEASURES: dict[str, Callable[[Choice], Figures]] = {

@@ -157,7 +157,8 @@ def gradients_of_the_step(net: nn.Module, loss: str, x: np.ndarray, y: np.ndarra
     """The gradients with which one compiled step of training moved the weights, and what the pinned run says of it."""
     from chainrule.see.pinned import pinned
     from chainrule.training.head import loss_named
-    from chainrule.training.step import StepOptions, TrainingStep
+    from chainrule.training.options import StepOptions
+    from chainrule.training.step import TrainingStep
 
     function = loss_named(loss)[1]
     trace = pinned(net, function, x, y, seed=seed)

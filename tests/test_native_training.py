@@ -11,8 +11,9 @@ from chainrule.compiler import Part, link
 from chainrule.lowering import live_bytes, lower
 from chainrule.rewrite import rewrite
 from chainrule.spec import TensorSpec
+from chainrule.training.options import StepOptions
 from chainrule.training.state import TrainingState
-from chainrule.training.step import StepOptions, build_gradients
+from chainrule.training.step_graphs import build_gradients
 
 ACTIVATIONS = list(nn.ACTIVATIONS.values())
 

@@ -288,6 +288,32 @@ def test_accumulations_over_rows_and_over_lanes_have_the_fixed_order(dtype, how)
         agree(Nest(("r",), (rows,), (over, store)), [x, np.zeros(max(rows, 1), dtype)])
 
 
+@pytest.mark.parametrize("over_rows", [True, False])
+def test_sums_of_widened_products_have_the_bits_of_a_product_and_a_sum(over_rows):
+    rng, rows, columns = np.random.default_rng(2), 7, 53
+    x, y = ((rng.normal(size=rows * columns) * 2.0 ** rng.integers(-70, 70, rows * columns)).astype("f") for _ in "xy")
+    for array in (x, y):
+        array[rng.integers(0, array.size, 5)] = [0, 1e-45, -3e-40, 3e38, -3e38]
+        array[rng.integers(6 * columns, array.size, 3)] = [np.inf, -np.inf, np.nan]
+    at = Affine(0, (("r", columns), ("i", 1)))
+    widened = [op("cast", Load(FLOAT32, b, at), dtype=FLOAT64) for b in (0, 1)]
+    # In float64 itself a product is rounded, so nothing may be fused: x / 3 has all 53 bits.
+    full = [op("divide", w, Const(FLOAT64, 3.0)) for w in widened]
+    for factors in (widened, full):
+        product = Accumulate("s", "sum", op("multiply", *factors))
+        if over_rows:
+            loop = LaneLoop("i", columns, (SerialLoop(("r",), (rows,), (product,)),), (Store(2, along(), S),))
+            agree(Nest((), (), (loop,)), [x, y, np.zeros(columns)])
+        else:
+            store = LaneLoop("j", 1, stores=(Store(2, Affine(0, (("r", 1),)), S),))
+            nest = Nest(("r",), (rows,), (LaneLoop("i", columns, accumulates=(product,)), store))
+            with np.errstate(invalid="ignore"):
+                agree(nest, [x, y, np.zeros(rows)])
+
+
+S = Local(FLOAT64, "s")
+
+
 def test_a_running_sum_stores_what_it_has_so_far():
     rows, columns = 6, 21
     at = Affine(0, (("i", 1), ("r", columns)))

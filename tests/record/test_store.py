@@ -37,7 +37,7 @@ def test_what_is_appended_is_read_back(record):
     assert (steps.tolist(), losses.tolist()) == ([1, 2], [0.75, 0.25])
     assert record.steps(after=1)["rows"].tolist() == [64]
     assert record.history() == (Epoch(1, 2, {"loss": 0.5}, {"loss": 0.625, "accuracy": 0.9}),)
-    assert record.measured() == (("0", "gradient"),)
+    assert list(record.measured()) == [("0", "gradient")]
     assert record.measurements("0", "gradient")[1].tolist() == [1e-9, 2e-9]
     assert record.notes() == (Note(2, "warning", "odd"),)
     assert record.meta() == {"seed": "2"}
@@ -80,6 +80,46 @@ def test_truncation_removes_all_that_came_after(record):
     # Of the step after the 20th, which is made again.
     assert record.measurements("0", "norm")[0].tolist() == [10]
     record.append_steps([step(21)])
+
+
+def test_measurements_come_back_in_order_however_they_were_appended(record):
+    rng = np.random.default_rng(0)
+    place, steps = ("0", "gradient"), rng.permutation(2000)
+    numbers = rng.normal(size=2000)
+    first = 0
+    for count in (1, 3, 255, 1, 256, 700, 1, 783):  # also whole rows of the table, and steps between those it has
+        chosen = np.sort(steps[first : first + count])
+        record.append_steps([], {place: (chosen, numbers[chosen]), ("1", "error"): (chosen, -numbers[chosen])})
+        first += count
+        held = np.sort(steps[:first])
+        with Record.open(record.path) as reader:
+            for found, sign in ((reader.measured()[place], 1), (reader.measurements("1", "error"), -1)):
+                assert found[0].tolist() == held.tolist()
+                assert found[1].tolist() == (sign * numbers[held]).tolist()
+    record.truncate_after(1000)
+    assert record.measurements(*place)[0].tolist() == list(range(1000))
+    record.append_steps([], {place: (np.arange(1000, 1300), numbers[1000:1300])})
+    assert record.measurements(*place)[1].tolist() == numbers[:1300].tolist()
+
+
+def test_a_step_is_measured_once(record):
+    given = (np.array([3, 5]), np.array([math.nan, math.inf]))
+    record.append_steps([step(1)], {("0", "gradient"): given})
+    for again in (3, 5):
+        with pytest.raises(ArgumentError, match=f"step {again} already.*truncate_after"):
+            record.append_steps([step(2)], {("0", "gradient"): (np.array([again]), np.array([1.0]))})
+    steps, numbers = record.measurements("0", "gradient")
+    assert steps.tolist() == [3, 5]
+    assert math.isnan(numbers[0])
+    assert numbers[1] == math.inf
+    assert record.losses()[0].tolist() == [1]
+
+
+def test_a_row_that_holds_no_arrays_is_refused_by_name(record):
+    record.append_measurements([Measurement(1, "0", "gradient", 1.0)])
+    record._connection.execute("UPDATE layers SET numbers = x'0102'")
+    with pytest.raises(CheckpointError, match=r"record\.sqlite.*damaged.*no arrays"):
+        record.measured()
 
 
 def test_a_closed_record_is_one_file_that_needs_no_right_to_write(tmp_path):
@@ -190,7 +230,12 @@ def test_a_reader_that_takes_its_time_does_not_stop_the_writer(record):
 
 
 @pytest.mark.parametrize(
-    ("pragma", "says"), [("application_id=0", "did not write"), ("user_version=2", r"newer chainrule.*Upgrade")]
+    ("pragma", "says"),
+    [
+        ("application_id=0", "did not write"),
+        ("user_version=3", r"newer chainrule.*Upgrade"),
+        ("user_version=1", "older chainrule"),
+    ],
 )
 def test_foreign_and_newer_databases_are_refused(closed, pragma, says):
     connection = sqlite3.connect(closed)

@@ -10,7 +10,7 @@ from chainrule.graph import PRIMITIVES, Graph, Node, check, ones_cotangent, plac
 from chainrule.rewrite import CORE, REWRITES, Rewrite, rewrite
 from chainrule.rewrite import pipeline as stages
 from chainrule.spec import FLOAT32, FLOAT64, TensorSpec
-from chainrule.training.step import build_update
+from chainrule.training.step_graphs import build_update
 from programs import assert_same_values, names, random_network_gradients, random_program, size, traced
 
 

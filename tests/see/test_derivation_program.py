@@ -1,6 +1,5 @@
 """The NumPy program of a derivation: run in a fresh process, it has the reference's bits."""
 
-import importlib
 import subprocess
 import sys
 
@@ -10,7 +9,9 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.optim.layout import places
-from chainrule.training.step import TrainingStep, checked_options
+from chainrule.training import running
+from chainrule.training.options import checked_options
+from chainrule.training.step import TrainingStep
 
 RUN = """
 import runpy, sys
@@ -154,8 +155,7 @@ def compare(cases, folder):
 @pytest.fixture(autouse=True)
 def the_key_of_gradients(monkeypatch):
     """A training step draws by its own key, a derivation by that of seed 0 and step 0: give both the same."""
-    step = importlib.import_module("chainrule.training.step")
-    monkeypatch.setattr(step, "key", lambda seed, count=0, first_row=0: cr.ops.key(0))
+    monkeypatch.setattr(running, "key", lambda seed, count=0, first_row=0: cr.ops.key(0))
 
 
 def test_the_program_of_every_loss_and_layer_has_the_bits_of_the_reference(tmp_path):

@@ -13,7 +13,8 @@ from chainrule import nn, ops, optim
 from chainrule.errors import ArgumentError, ShapeError
 from chainrule.see import explain_trace
 from chainrule.see.pinned import _variants, pinned
-from chainrule.training.step import TrainingStep, checked_options
+from chainrule.training.options import checked_options
+from chainrule.training.step import TrainingStep
 from networks import KINDS, MIXING, gradients_of_the_step, of_kind, random_network
 from peers import peer
 

@@ -10,8 +10,9 @@ from chainrule.optim import Clip
 from chainrule.record import Quantity, read_record
 from chainrule.see.pinned import pinned
 from chainrule.training.head import loss_named
+from chainrule.training.options import StepOptions
 from chainrule.training.probing import ProbeRate, rate_of
-from chainrule.training.step import StepOptions, TrainingStep
+from chainrule.training.step import TrainingStep
 from tests.networks import KINDS, ROWS, of_kind
 
 IMAGES = data.load("digits")[0]

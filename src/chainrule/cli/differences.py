@@ -22,8 +22,9 @@ from chainrule.optim import SGD
 from chainrule.see import gradients
 from chainrule.spec import TensorSpec
 from chainrule.training import Run
+from chainrule.training.options import StepOptions
 from chainrule.training.state import TrainingState
-from chainrule.training.step import StepOptions, build_gradients
+from chainrule.training.step_graphs import build_gradients
 
 TOLERANCE = 1e-6
 """The largest difference that counts as agreement, relative to the largest derivative of the parameter."""

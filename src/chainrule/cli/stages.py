@@ -19,7 +19,8 @@ from chainrule.spec import TensorSpec
 from chainrule.training import Run
 from chainrule.training.derivation import shapes_of
 from chainrule.training.looking import in_training, loss_of
-from chainrule.training.step import TrainingStep, checked_options
+from chainrule.training.options import checked_options
+from chainrule.training.step import TrainingStep
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from chainrule.record import NETWORK, Facts, Quantity, RunRecord, measurements_o
 from chainrule.record.facts import NotFinite, TargetFacts, TrainingFacts, TrialFacts
 from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named
+from chainrule.training.options import checked_options
 from chainrule.training.source import source_of
-from chainrule.training.step import checked_options
 
 ROWS = 64
 """Rows of the batch from which faults are predicted."""

@@ -22,7 +22,7 @@ from chainrule.record import Facts, RunRecord, measurements_of, read_record, ser
 from chainrule.record.facts import NotFinite, StandingFacts
 from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named, targets_for
-from chainrule.training.step import checked_options
+from chainrule.training.options import checked_options
 
 if TYPE_CHECKING:
     from chainrule.training.run import Run

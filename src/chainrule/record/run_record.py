@@ -135,7 +135,7 @@ def write_record(run: RunRecord, store: Record) -> None:
     Loss and metrics are written by whoever trains, as they come.
     """
     store.set_meta(META, facts_to_json(run.facts))
-    known = {key: set(store.measurements(*key)[0].tolist()) for key in store.measured()}
+    known = {key: set(steps.tolist()) for key, (steps, _) in store.measured().items()}
     store.append_measurements(
         Measurement(int(step), layer, quantity, float(value))
         for (layer, quantity), found in run.measurements.items()
@@ -161,7 +161,7 @@ def read_record(source: Record | str | os.PathLike[str]) -> RunRecord:
             return read_record(store)
     written = source.meta().get(META)
     steps = source.steps()
-    found = {key: Series(*source.measurements(*key)) for key in source.measured()}
+    found = {key: Series(*arrays) for key, arrays in source.measured().items()}
     history = source.history()
     parts: dict[str, dict[str, Series]] = {}
     for part in ("train", "validation"):

@@ -7,17 +7,21 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError, CheckpointError
+from chainrule.record import chunks
 
-FORMAT = 1
-"""Version of the tables that this chainrule writes, and the newest that it reads."""
+FORMAT = 2
+"""Version of the tables that this chainrule writes and reads."""
 
 # SQLite keeps these four bytes in the file's head for the application: "chnr".
 APPLICATION = 0x63686E72
+
+NOTHING: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]] = MappingProxyType({})
 
 # How long one waits for another's transaction. Ours take milliseconds.
 PATIENCE = 10.0
@@ -31,9 +35,6 @@ CREATE TABLE steps(
 CREATE TABLE epochs(
     epoch INTEGER NOT NULL, part TEXT NOT NULL CHECK (part IN ('train', 'validation')), name TEXT NOT NULL,
     step INTEGER NOT NULL, value REAL, PRIMARY KEY (epoch, part, name)
-) WITHOUT ROWID;
-CREATE TABLE layers(
-    step INTEGER NOT NULL, layer TEXT NOT NULL, quantity TEXT NOT NULL, value REAL, PRIMARY KEY (step, layer, quantity)
 ) WITHOUT ROWID;
 CREATE TABLE notes(id INTEGER PRIMARY KEY, step INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL);
 """
@@ -92,6 +93,7 @@ class Record:
         self.path = path
         self._connection = connection
         self._writable = writable
+        self._layers = chunks.Chunks(connection)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "Record":
@@ -104,7 +106,7 @@ class Record:
             try:
                 _prepare(connection)
                 marks = f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};"
-                connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
+                connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {chunks.TABLE} {marks} COMMIT;")
             except BaseException:
                 connection.close()
                 raise
@@ -152,13 +154,18 @@ class Record:
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def append_steps(self, steps: Iterable[Step], measurements: Iterable[Measurement] = ()) -> None:
-        """Append all or none, with what was measured in them. ArgumentError: a step that the record has already."""
+    def append_steps(
+        self, steps: Iterable[Step], measured: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]] = NOTHING
+    ) -> None:
+        """Append all or none. ArgumentError: a step that the record has already.
+
+        measured: by (layer, quantity) at which steps a probe took which numbers: int64 and float64, in order.
+        """
         rows = [
             (int(s.step), int(s.epoch), float(s.loss), float(s.learning_rate), int(s.rows), float(s.seconds))
             for s in steps
         ]
-        self._insert({"steps": rows, "layers": _rows_of(measurements)})
+        self._insert({"steps": rows}, measured)
 
     def append_epoch(
         self, epoch: int, step: int, part: Literal["train", "validation"], metrics: Mapping[str, float]
@@ -168,7 +175,11 @@ class Record:
 
     def append_measurements(self, measurements: Iterable[Measurement]) -> None:
         """Append all or none. ArgumentError: one that the record has already."""
-        self._insert({"layers": _rows_of(measurements)})
+        by_place: dict[tuple[str, str], list[tuple[int, float]]] = {}
+        for m in measurements:
+            by_place.setdefault((m.layer, str(m.quantity)), []).append((int(m.step), float(m.value)))
+        columns = {place: tuple(zip(*sorted(found), strict=True)) for place, found in by_place.items()}
+        self._insert({}, {p: (np.array(s, np.int64), np.array(v, np.float64)) for p, (s, v) in columns.items()})
 
     def append_note(self, step: int, kind: str, text: str) -> None:
         """Append a note."""
@@ -192,7 +203,7 @@ class Record:
             for table in ("epochs", "notes"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (int(step),))
             # A measurement has the number of updates before it: that of the checkpoint is made again.
-            self._connection.execute("DELETE FROM layers WHERE step >= ?", (int(step),))
+            self._layers.truncate(int(step))
             if epoch is not None:
                 self._connection.execute("DELETE FROM epochs WHERE epoch > ?", (int(epoch),))
             return self._connection.execute("DELETE FROM steps WHERE step > ?", (int(step),)).rowcount
@@ -231,14 +242,13 @@ class Record:
 
     def measurements(self, layer: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (int64) and values (float64) of one quantity at one layer, in order."""
-        rows = self._rows(
-            "SELECT step, value FROM layers WHERE layer = ? AND quantity = ? ORDER BY step", layer, quantity
-        )
-        return np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64)
+        with _named(self.path):
+            return self._layers.read((layer, str(quantity)))
 
-    def measured(self) -> tuple[tuple[str, str], ...]:
-        """The pairs of layer and quantity of which there are measurements."""
-        return tuple(self._rows("SELECT DISTINCT layer, quantity FROM layers ORDER BY layer, quantity"))
+    def measured(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+        """The same for every layer and quantity of which there are measurements."""
+        with _named(self.path):
+            return self._layers.read_all()
 
     def notes(self) -> tuple[Note, ...]:
         """The notes in the order in which they were made."""
@@ -252,8 +262,12 @@ class Record:
         with _named(self.path):
             return self._connection.execute(query, arguments).fetchall()
 
-    def _insert(self, tables: Mapping[str, list[tuple]]) -> None:
-        """Rows of several tables, all or none."""
+    def _insert(
+        self,
+        tables: Mapping[str, list[tuple]],
+        measured: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]] = NOTHING,
+    ) -> None:
+        """Rows of several tables and measurements, all or none."""
         table = ""
         rows: list[tuple] = []
         try:
@@ -262,6 +276,8 @@ class Record:
                     if rows:
                         places = ", ".join("?" * len(rows[0]))
                         self._connection.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
+                if measured:
+                    self._layers.append(measured)
         except sqlite3.IntegrityError as error:
             raise ArgumentError(
                 f"{str(self.path)!r}: rows of table {table} from {rows[0]} to {rows[-1]} were refused, and none is "
@@ -278,13 +294,10 @@ class Record:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._layers.forget()
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _rows_of(measurements: Iterable[Measurement]) -> list[tuple]:
-    return [(int(m.step), m.layer, str(m.quantity), float(m.value)) for m in measurements]
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
@@ -322,8 +335,13 @@ def _refuse_other_tables(connection: sqlite3.Connection, path: Path) -> None:
         )
     if version > FORMAT:
         raise CheckpointError(
-            f"record {str(path)!r} was made by a newer chainrule (format {version}; this one reads up to {FORMAT}). "
+            f"record {str(path)!r} was made by a newer chainrule (format {version}; this one reads {FORMAT}). "
             "Upgrade: pip install --upgrade chainrule"
+        )
+    if version < FORMAT:
+        raise CheckpointError(
+            f"record {str(path)!r} was made by an older chainrule (format {version}; this one reads {FORMAT}). "
+            + MOVE_AWAY
         )
 
 

@@ -34,13 +34,15 @@ from chainrule.training.interrupts import Interrupts
 from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
+from chainrule.training.options import StepOptions, checked_options
+from chainrule.training.probes import series_of
 from chainrule.training.probing import checked_probes, rate_of
 from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
 from chainrule.training.settings import loss_choice, refuse_other_settings
 from chainrule.training.source import Source, source_of
 from chainrule.training.state import exclusively, tensors_of
-from chainrule.training.step import StepOptions, TrainingStep, checked_options
+from chainrule.training.step import TrainingStep
 from chainrule.training.stopping import Best, EarlyStopping, refuse_unmeasured, score_of
 from chainrule.version import __version__
 
@@ -203,6 +205,8 @@ class _Trainer:
         self.step = TrainingStep(self._forward, net.train(), optimizer, options, self.backend, plan.seed)
         self.evaluation = Evaluation(net, self.loss, self.backend)
         self.pending: list[Step] = []
+        self.pending_epochs: list[tuple[int, int, dict[str, float]]] = []
+        self.flushed_at = time.monotonic()
         self.watched = any(type(c).on_step is not Callback.on_step for c in plan.callbacks)
         self.seconds_an_update = SECONDS_A_CALL
         x, _ = source.sample()
@@ -270,6 +274,7 @@ class _Trainer:
         """All epochs that are left, then the best weights if asked for, then a few examples."""
         run, plan, self.directory = self.run, self.plan, directory
         run.path = None if directory is None else directory.path
+        run.catch_up = self._flush
         kept = self._kept_rows()
         if directory is not None and kept:
             save_kept(directory, kept)
@@ -286,11 +291,13 @@ class _Trainer:
                 raise
             finally:
                 self.step.state.keep()
+                run.catch_up = None
             if plan.stopping is not None and self.best_arrays is not None:
                 self.net.load_state_dict(self.best_arrays)
                 bar.say(f"the weights are those of epoch {run.best_epoch}, which had the best {self._monitored()}")
             self.net.eval()
             self._examples(bar)
+            self._flush()
             self._save()
             run.kept = self._kept(kept)
             for callback in plan.callbacks:
@@ -320,7 +327,10 @@ class _Trainer:
 
     def _save_at(self, error: BaseException, bar: Progress) -> None:
         """Keep what is done, whatever ended training; ``error`` stays the exception that the caller sees."""
-        if self.directory is None or self.step.state.step != self.run.step:
+        if self.directory is None:
+            self._flush()
+            return
+        if self.step.state.step != self.run.step:
             return  # a second Ctrl-C came between an update and its place in the record
         try:
             self._save()
@@ -351,11 +361,10 @@ class _Trainer:
         seconds = self.seconds_an_update
         while (first := self.position.batch) < len(self.slices):
             count = self._count(first, max(1, int(SECONDS_A_CALL / seconds)))
-            measures = self._measures(first)
             chosen = np.stack([order[s] for s in self.slices[first : first + count]])
             began = time.perf_counter()
             with self.interrupts.finishing():
-                self._updates(data, chosen, began, bar, measures)
+                self._updates(data, chosen, began, bar)
             seconds = self.seconds_an_update = (time.perf_counter() - began) / count
             self._after_updates(last=self.position.batch == len(self.slices))
 
@@ -367,21 +376,19 @@ class _Trainer:
         while count < most and first + count < len(self.slices) and _length(self.slices[first + count]) == size:
             if self.watched or (every and (self.run.step + count) % every == 0):
                 break
-            if self._measures(first + count) != self._measures(first) or (self._measures(first) and not self.rate.all):
-                break
             count += 1
         return count
 
-    def _measures(self, batch: int) -> bool:
-        """Whether the update from ``batch`` of the present epoch measures its layers."""
-        step = self.run.step + batch - self.position.batch
-        last = batch == len(self.slices) - 1
-        return self.rate.due(step, last, last and self.position.epoch == self.plan.epochs - 1)
+    def _measures(self, count: int) -> list[bool]:
+        """Whether each of the next updates measures its layers."""
+        last = len(self.slices) - 1 - self.position.batch
+        final = self.position.epoch == self.plan.epochs - 1
+        return [self.rate.due(self.run.step + i, i == last, final and i == last) for i in range(count)]
 
-    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress, measures: bool) -> None:
+    def _updates(self, data: Dataset, chosen: np.ndarray, began: float, bar: Progress) -> None:
         """Updates from batches of the rows ``chosen``, and their places in position, history and record."""
         rates = self._learning_rates(len(chosen))
-        losses, error = self.step.many((data.x, data.y), chosen, rates, measures)
+        losses, error = self.step.many((data.x, data.y), chosen, rates, self._measures(len(chosen)))
         seconds = (time.perf_counter() - began) / max(len(chosen), 1)
         for loss, lr in zip(losses, rates, strict=False):
             self._made(float(loss), chosen.shape[1], lr, seconds, 1)
@@ -439,6 +446,8 @@ class _Trainer:
                 callback.on_step(run, run.step, run.losses[-1])
         if every and run.step % every == 0 and not last:
             self._save()
+        with self.interrupts.finishing():
+            self._flush_if_due()
 
     def _epoch_of_groups(self, bar: Progress) -> None:
         """Updates from several batches each, or from batches that only come one by one."""
@@ -566,18 +575,13 @@ class _Trainer:
             seen = measured.get("validation_loss", measured["loss"])
             self.schedule_state = schedule.observe(self.schedule_state, seen)
             self.scheduled += schedule.every == "epoch"
-        self._record_epoch(measured)
+        self.pending_epochs.append((run.epoch, run.step, measured))
+        self._flush_if_due()
 
-    def _record_epoch(self, measured: dict[str, float]) -> None:
-        self._flush()
-        if self.directory is None:
-            return
-        record, run = self.directory.record, self.run
-        train = {k: v for k, v in measured.items() if not k.startswith("validation_")}
-        held = {k.removeprefix("validation_"): v for k, v in measured.items() if k.startswith("validation_")}
-        record.append_epoch(run.epoch, run.step, "train", train)
-        if held:
-            record.append_epoch(run.epoch, run.step, "validation", held)
+    def _flush_if_due(self) -> None:
+        """Not after every epoch: some take less time than a line in the record."""
+        if time.monotonic() - self.flushed_at >= SECONDS_BETWEEN_FLUSHES:
+            self._flush()
 
     def _note(self, kind: str, text: str) -> None:
         self.run.notes.append(text)
@@ -585,11 +589,22 @@ class _Trainer:
             self.directory.record.append_note(self.run.step, kind, text)
 
     def _flush(self) -> None:
+        """Everything so far into the run and its record."""
         found = self.step.take()
         self.run.measured.extend(found)
-        if self.directory is not None and self.pending:
-            self.directory.record.append_steps(self.pending, (m for each in found for m in each.measurements()))
-        self.pending = []
+        if self.directory is not None:
+            record = self.directory.record
+            if self.pending:
+                record.append_steps(self.pending, {p: (s.steps, s.values) for p, s in series_of(found).items()})
+            self.pending = []
+            for epoch, step, metrics in self.pending_epochs:
+                train = {k: v for k, v in metrics.items() if not k.startswith("validation_")}
+                held = {k.removeprefix("validation_"): v for k, v in metrics.items() if k.startswith("validation_")}
+                record.append_epoch(epoch, step, "train", train)
+                if held:
+                    record.append_epoch(epoch, step, "validation", held)
+        self.pending, self.pending_epochs = [], []
+        self.flushed_at = time.monotonic()
 
     # -------------------------------------------------------------------------------------------- checkpoints
 
@@ -657,6 +672,8 @@ def _length(rows: slice) -> int:
 
 
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
+
+SECONDS_BETWEEN_FLUSHES = 0.25
 
 DIGESTED = 64 * 2**20
 """Bytes of each array that a fingerprint reads: a tenth of a second."""

@@ -1,7 +1,8 @@
 """Probes: what a step measures at each layer while it runs, as further outputs of the same graph.
 
 A probe is a sum over a value that the step has anyway; nothing that the step makes is made otherwise for it. The sums
-run in float64, so that a square neither vanishes nor overflows, and become the quantities of the record afterwards.
+become the quantities of the record afterwards. Activations, errors and gradients, which can be tiny and huge, are
+squared in float64, so that no square vanishes or overflows; weights, updates and slopes in their own dtype, row by row.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import numpy as np
 from chainrule.graph import Graph, Node, Tensor
 from chainrule.nn import Module
 from chainrule.ops import abs, add, any, astype, equal, less, multiply, not_equal, sign, sum
-from chainrule.record import Measurement, Quantity, Series
+from chainrule.record import Quantity, Series
 from chainrule.record.measure import LEFT_WHEN_SATURATED, STEEPEST
 from chainrule.see.pinned import Layer
 from chainrule.see.rows import Strides, row_strides
 from chainrule.see.sites import Site, sites_of
-from chainrule.spec import FLOAT64, TensorSpec
+from chainrule.spec import FLOAT32, FLOAT64, TensorSpec
 
 PRODUCTS = ("linear", "conv", "matmul", "lookup")
 """Forms in which the gradient is activation x error, summed over rows and uses."""
@@ -44,13 +45,6 @@ class Measured:
 
     steps: np.ndarray
     columns: Columns
-
-    def measurements(self) -> Iterator[Measurement]:
-        """One by one, as the record stores them."""
-        steps = self.steps.tolist()
-        for (layer, quantity), values in self.columns.items():
-            for step, value in zip(steps, values.tolist(), strict=True):
-                yield Measurement(step, layer, quantity, value)
 
 
 def series_of(measured: Iterable[Measured]) -> dict[tuple[str, str], Series]:
@@ -123,7 +117,7 @@ class Probes:
         for layer in self.layers:
             for n in layer.weights:
                 w, g = weights[n], gradients[n]
-                of = {"weight": _squares(w), "gradient": _squares(g), "update": _squares(moved[n])}
+                of = {"weight": _narrow_squares(w), "gradient": _squares(g), "update": _narrow_squares(moved[n])}
                 of["zero gradient"] = _counted(equal(g, 0.0))
                 if "product" in layer.moving:
                     of["product"] = _squares(_without_penalty(g, w, self.decay))
@@ -365,7 +359,7 @@ def _slopes(layer: Layer, sums: dict[str, Tensor], counts: dict[str, int]) -> No
     slope = layer.slope
     if slope is None or layer.doutput is None:
         return
-    sums["slope"], counts["slope"] = _squares(slope), slope.size
+    sums["slope"], counts["slope"] = _narrow_squares(slope), slope.size
     sums["output error"], counts["output error"] = _squares(layer.doutput), layer.doutput.size
     others = tuple(a for a in range(slope.ndim) if a not in layer.outgoing.features)
     alive = any(not_equal(slope, 0.0), axis=others)
@@ -390,12 +384,18 @@ def _squares(x: Tensor) -> Tensor:
     return sum(_by_row(x))
 
 
+def _narrow_squares(x: Tensor) -> Tensor:
+    """The same, each row in the dtype of x, at a third of the price: for what is not tiny or huge where it counts."""
+    return _total(multiply(x, x))
+
+
 def _counted(found: Tensor) -> Tensor:
-    return _total(astype(found, FLOAT64))
+    return _total(astype(found, FLOAT32))
 
 
 def _total(x: Tensor) -> Tensor:
-    return sum(sum(x, axis=tuple(range(1, x.ndim))) if x.ndim > 1 else x)
+    """The sum in float64 of what each entry of the first axis adds up to in its own dtype."""
+    return sum(astype(sum(x, axis=tuple(range(1, x.ndim))) if x.ndim > 1 else x, FLOAT64))
 
 
 def _added(parts: Iterable[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,9 @@ class Run:
     kept: Kept | None = field(default=None, repr=False)
     """Rows of the first batches and the optimizer's state, for ``explain`` and ``flow``."""
 
+    catch_up: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """While it trains: have what the last updates measured written down."""
+
     @property
     def layers(self) -> list[str]:
         """Names of the modules that hold parameters, in order."""
@@ -82,10 +85,12 @@ class Run:
 
         The quantities are those of ``chainrule.record.Quantity``. From the run's record, if it has a directory.
         """
+        if self.catch_up is not None:
+            self.catch_up()
         if self.path is None:
             return series_of(self.measured)
         with Record.open(self.path / "record.sqlite") as record:
-            return {(layer, q): Series(*record.measurements(layer, q)) for layer, q in record.measured()}
+            return {place: Series(*arrays) for place, arrays in record.measured().items()}
 
     def predict(self, rows: Any, batch_size: int = 1024) -> np.ndarray:
         """The network's outputs for new rows, in evaluation mode.
@@ -159,6 +164,8 @@ class Run:
         """What the cheap rules say of the run as it is in memory: see `chainrule.doctor.live`."""
         from chainrule.doctor.live import signs_of
 
+        if self.catch_up is not None:
+            self.catch_up()
         return signs_of(series(self.losses), series_of(self.measured))
 
     def methods(self) -> str:

@@ -89,6 +89,11 @@ class TrainingState:
         self._graphs: dict[Hashable, Graph] = {}
 
     @property
+    def scalars(self) -> tuple[str, ...]:
+        """The numbers that an update takes besides arrays."""
+        return tuple(self.optimizer.scalars(1, self.optimizer.lr))
+
+    @property
     def step(self) -> int:
         """Updates made. The update itself counts them, so that weights and count never part."""
         return self._made[()]

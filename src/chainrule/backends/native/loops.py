@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chainrule.backends.native.operations import join, tree
+from chainrule.backends.native.operations import fused_step, join, tree
 from chainrule.backends.native.values import GROUP, POINT, Group, Values
 from chainrule.backends.native.vectors import ALL_LANES, LANES, MASK, SMALL_LANE_NUMBERS, splat, start_value, vector
 from chainrule.kernel.program import Accumulate, LaneLoop, Nest, SerialLoop, Store
+from chainrule.kernel.scalar import Op, Scalar
+from chainrule.spec import FLOAT32, FLOAT64
 
 ONE_LANE = f"<{', '.join('i1 true' if k == 0 else 'i1 false' for k in range(LANES))}>"
 
@@ -138,7 +140,7 @@ class Loops:
         self.values.reached.append({})
         for serial in loop.serial:
             self._serial_loop(serial)
-        sums_of = [self.values.number(a.value) for a in loop.accumulates]
+        sums_of = self._needs(loop.accumulates)
         self.values.reach(GROUP, sums_of + self.values.store_roots(loop.stores), loop.stores)
         self._store_in_order(loop.stores, GROUP)
         self.values.reach(GROUP, sums_of, ())
@@ -149,8 +151,7 @@ class Loops:
     def _join_lanes(self, accumulate: Accumulate, so_far: str) -> str:
         """Lanes outside the mask keep what they had."""
         w, t = self.values.writer, vector(accumulate.value.dtype)
-        value = self.values.operand(self.values.number(accumulate.value))
-        joined = join(w, accumulate.how, accumulate.value.dtype, so_far, value)
+        joined = self._joined(accumulate, so_far)
         if self.values.group.mask == ALL_LANES:
             return joined
         return w.value(f"select {MASK} {self.values.group.mask}, {t} {joined}, {t} {so_far}")
@@ -165,7 +166,7 @@ class Loops:
         self.values.levels |= {name: GROUP + 1 + k for k, name in enumerate(loop.variables)}
         stored_at = self.values.stored_at
         self.values.stored_at = {**stored_at, **dict.fromkeys((s.buffer for s in loop.stores), depth)}
-        roots = [self.values.number(a.value) for a in loop.accumulates] + self.values.store_roots(loop.stores)
+        roots = self._needs(loop.accumulates) + self.values.store_roots(loop.stores)
         self.values.reach(GROUP, roots, loop.stores)
         self._serial_level(loop, 0, roots)
         self.values.stored_at = stored_at
@@ -205,12 +206,8 @@ class Loops:
     def _serial_body(self, loop: SerialLoop) -> None:
         """Accumulate, then store."""
         v, level = self.values, GROUP + len(loop.variables)
-        roots = [v.number(a.value) for a in loop.accumulates]
-        v.reach(level, roots, loop.stores)
-        joined = [
-            join(v.writer, a.how, a.value.dtype, v.locals[a.name], v.operand(root))
-            for a, root in zip(loop.accumulates, roots, strict=True)
-        ]
+        v.reach(level, self._needs(loop.accumulates), loop.stores)
+        joined = [self._joined(a, v.locals[a.name]) for a in loop.accumulates]
         v.locals |= {a.name: value for a, value in zip(loop.accumulates, joined, strict=True)}
         v.forget(set(), {a.name for a in loop.accumulates})
         v.reach(level, v.store_roots(loop.stores), loop.stores)
@@ -228,10 +225,31 @@ class Loops:
             self.values.local_levels[a.name] = level
 
     def _roots(self, loop: LaneLoop) -> list[int]:
-        roots = [self.values.number(a.value) for a in loop.accumulates] + self.values.store_roots(loop.stores)
+        roots = self._needs(loop.accumulates) + self.values.store_roots(loop.stores)
         for serial in (s for s in loop.serial if _runs(s)):
-            roots += [self.values.number(a.value) for a in serial.accumulates] + self.values.store_roots(serial.stores)
+            roots += self._needs(serial.accumulates) + self.values.store_roots(serial.stores)
         return roots
+
+    def _needs(self, accumulates: Sequence[Accumulate]) -> list[int]:
+        """The expressions that a step of each takes, as numbers."""
+        return [self.values.number(e) for a in accumulates for e in (_exact_factors(a) or (a.value,))]
+
+    def _joined(self, accumulate: Accumulate, so_far: str) -> str:
+        """One step of an accumulation."""
+        w, factors = self.values.writer, _exact_factors(accumulate)
+        needed = [self.values.operand(number) for number in self._needs([accumulate])]
+        if factors is not None:
+            return fused_step(w, accumulate.value.dtype, so_far, *needed)
+        return join(w, accumulate.how, accumulate.value.dtype, so_far, *needed)
+
+
+def _exact_factors(accumulate: Accumulate) -> tuple[Scalar, ...] | None:
+    """The factors of a product that is summed, if it has no rounding of its own: 24 bits times 24 bits fit into 53."""
+    value = accumulate.value
+    if accumulate.how != "sum" or value.dtype != FLOAT64 or not isinstance(value, Op) or value.name != "multiply":
+        return None
+    widened = all(isinstance(f, Op) and f.name == "cast" and f.arguments[0].dtype == FLOAT32 for f in value.arguments)
+    return value.arguments if widened else None
 
 
 def _runs(loop: SerialLoop) -> bool:

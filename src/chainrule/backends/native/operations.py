@@ -61,6 +61,12 @@ def join(w: Writer, how: str, dtype: np.dtype, so_far: str, value: str) -> str:
     return extreme(w, how, dtype, so_far, value)
 
 
+def fused_step(w: Writer, dtype: np.dtype, so_far: str, a: str, b: str) -> str:
+    """so_far + a * b, rounded once: the same bits as in two steps where the product is exact."""
+    t = vector(dtype)
+    return w.call(t, f"llvm.fma.{suffix(element(dtype))}", (t, a), (t, b), (t, so_far))
+
+
 def _unsupported(name: str, dtype: np.dtype) -> GraphError:
     return GraphError(f"scalar operation {name!r} has no meaning for {dtype.name}: cast its arguments first")
 
@@ -255,6 +261,8 @@ def cast(w: Writer, given: np.dtype, dtype: np.dtype, x: str) -> str:
     if given.kind == "f" and dtype.kind != "f":
         way = "fptosi" if dtype.kind == "i" else "fptoui"
         return w.call(target, f"llvm.{way}.sat.{suffix(element(dtype))}.{suffix(element(given))}", (source, x))
+    if given.kind == "b" and dtype.kind == "f":  # one instruction; a conversion takes five
+        return w.value(f"select {MASK} {x}, {target} {splat(dtype, 1)}, {target} {splat(dtype, 0)}")
     instruction = _conversion(given, dtype)
     return w.value(f"{instruction} {source} {x} to {target}") if instruction else x
 

@@ -16,8 +16,8 @@ from chainrule.nn.module import State
 from chainrule.ops import LOSSES
 from chainrule.optim import LearningRateSchedule, describe, from_description
 from chainrule.training.head import LOSS_CLASSES
+from chainrule.training.options import StepOptions, checked_options
 from chainrule.training.settings import loss_choice
-from chainrule.training.step import StepOptions, checked_options
 
 SPEC, ARRAYS = "plan.json", "plan.safetensors"
 

@@ -15,7 +15,7 @@ from chainrule.optim import LearningRateSchedule, Optimizer, from_description
 from chainrule.record import Choice, RunConfig
 from chainrule.record.measure_rows import target_facts
 from chainrule.training.head import Loss, loss_named
-from chainrule.training.step import StepOptions, checked_options
+from chainrule.training.options import StepOptions, checked_options
 
 if TYPE_CHECKING:
     from chainrule.training.run import Run

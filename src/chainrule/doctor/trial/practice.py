@@ -18,7 +18,8 @@ from chainrule.nn import Module
 from chainrule.optim import Adam, Optimizer
 from chainrule.record import Quantity, measurements_of
 from chainrule.record.facts import StandingFacts, SweepPoint, TrialFacts
-from chainrule.training.step import StepOptions, TrainingStep
+from chainrule.training.options import StepOptions
+from chainrule.training.step import TrainingStep
 
 Loss = Callable[..., Tensor]
 
