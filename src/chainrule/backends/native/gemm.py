@@ -99,6 +99,9 @@ PARTS = ((1 << 20, 1), (1 << 27, 2), (1 << 31, 4))
 
 OpenBLAS packs both operands anew for each block, so blocks cost speed: 784 x 256 weights at 128 rows ran at 77, 72, 63
 and 55 GFLOP/s in 1, 2, 4 and 8 blocks, a 64 x 64 layer at 31 and 21 in 1 and 2."""
+PARTS_OF_ROWS = ((1 << 22, 1), (1 << 27, 4))
+"""The same for sums over the rows of a batch, for which little is packed: more blocks than threads, so that a core that
+something else slows down leaves more of them to the others."""
 MOST_PARTS = 8
 NARROWEST = 16
 """Cuts fall on multiples of this many columns or rows, so that vectors are whole."""
@@ -114,10 +117,11 @@ def gemm_blocks(gemm: Gemm) -> tuple[tuple[int, int, int, int], ...]:
     if rows == 0 or gemm.n == 0:
         return ()
     work = gemm.batch * gemm.m * gemm.n * gemm.k
-    parts = next((parts for most, parts in PARTS if work < most), MOST_PARTS)
+    sums_rows = gemm.left.column != 1
+    parts = next((parts for most, parts in (PARTS_OF_ROWS if sums_rows else PARTS) if work < most), MOST_PARTS)
     if gemm.batch > 1:
         return tuple((a * gemm.m, b * gemm.m, 0, gemm.n) for a, b in _cuts(gemm.batch, parts, 1))
-    if gemm.n >= gemm.m and gemm.left.column == 1:
+    if gemm.n >= gemm.m and not sums_rows:
         return tuple((0, rows, a, b) for a, b in _cuts(gemm.n, parts, NARROWEST))
     return tuple((a, b, 0, gemm.n) for a, b in _cuts(rows, parts, NARROWEST))
 
