@@ -11,11 +11,14 @@ import sys
 import numpy as np
 import pytest
 
+from backends.guard import SIZES as SIZES_GUARDED
+from backends.guard import Guarded, needs_mprotect
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
 from chainrule.backends.native.build import gemm_function
-from chainrule.backends.native.gemm import PACKED, PARAMETERS, gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.gemm import BLAS, PACKED, PARAMETERS, TINY, gemm_blocks, gemm_name, gemm_params
 from chainrule.backends.native.table import Block, Group, Task, pack
+from chainrule.backends.native.tiny_gemm import DEEPEST
 from chainrule.errors import ArgumentError, MissingDependencyError
 from chainrule.kernel import Gemm, Matrix
 
@@ -175,6 +178,46 @@ def test_a_tiny_product_has_the_same_bits_in_any_block_of_rows(dtype):
     multiplied(product, dtype, a, b, whole, blocks=[(0, 23, 0, 19)])
     multiplied(product, dtype, a, b, split, blocks=[(0, 3, 0, 19), (3, 22, 0, 5), (3, 22, 5, 19), (22, 23, 0, 19)])
     assert whole.tobytes() == split.tobytes()
+
+
+WAYS = {"tiny": TINY, "packed": PACKED, "blas": BLAS}
+
+
+@needs_mprotect
+@pytest.mark.parametrize("at_end", (True, False))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("way", WAYS)
+def test_no_product_reads_or_writes_outside_its_matrices(way, dtype, at_end):
+    """Every size up to 67 on each side at a time, and sizes around powers of two; both operands plain and turned."""
+    dtype = np.dtype(dtype)
+    memories = [Guarded(520 * 72 * dtype.itemsize) for _ in range(3)]
+    random = np.random.default_rng(0)
+    others = ((3, 5), (17, 33))
+    shapes = [(n, a, b) for n in SIZES_GUARDED[1:] for a, b in others if n <= 520]
+    shapes = [s for m, n, k in shapes for s in ((m, n, k), (n, m, k), (n, k, m))]
+    for m, n, k in shapes:
+        for left_turned, right_turned in ((False, False), (False, True), (True, False)):
+            if way == "tiny" and k > DEEPEST:
+                continue
+            left, right, result = (
+                memory.array(size, dtype, at_end) for memory, size in zip(memories, (m * k, k * n, m * n), strict=True)
+            )
+            left[:], right[:] = random.standard_normal(m * k), random.standard_normal(k * n)
+            product = Gemm(
+                m, n, k,
+                Matrix(0, 0, 1, m) if left_turned else Matrix(0, 0, k, 1),
+                Matrix(1, 0, 1, k) if right_turned else Matrix(1, 0, n, 1),
+                Matrix(2, 0, n, 1),
+            )  # fmt: skip
+            params = list(gemm_params(product))
+            params[PARAMETERS.index("way")] = WAYS[way]
+            task = Task(gemm_function(dtype), tuple(params), 0, m, 0, n)
+            group = Group((Block((task,)),), 0.0)
+            assert runtime.run(pack([group]), np.array([a.ctypes.data for a in (left, right, result)], np.int64)) == 0
+            a = left.reshape(k, m).T if left_turned else left.reshape(m, k)
+            b = right.reshape(n, k).T if right_turned else right.reshape(k, n)
+            close = 1e-4 if dtype == np.float32 else 1e-12
+            np.testing.assert_allclose(result.reshape(m, n), a @ b, rtol=close, atol=close * 30)
 
 
 def test_products_of_integers_are_refused():

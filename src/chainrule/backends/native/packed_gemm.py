@@ -366,7 +366,6 @@ entry:
   %left_lies = or i1 %strips_lie, %rows_lie
   %not_beside = xor i1 %beside, true
   %reads_rows = and i1 %rows_lie, %not_beside
-  %by_rows = zext i1 %reads_rows to i64
   %right_plain = icmp eq i64 %right_column, 1
   %right_near = icmp sle i64 %right_row, {NEAR}
   %few = icmp sle i64 %rows, {FEW}
@@ -388,12 +387,16 @@ tall:                                             ; rows that lie packed at once
   %i0 = phi i64 [0, %deep], [%i1, %tall_done]
   %i_left = sub i64 %rows, %i0
   %packed_rows = call i64 @llvm.smin.i64(i64 %i_left, i64 {ROWS_PACKED})
-  br i1 %left_lies, label %wide, label %pack_strip
-pack_strip:
-  %p = phi i64 [0, %tall], [%p_next, %pack_strip]
+  br label %pack_strip
+pack_strip:                                       ; of one that lies well only a last strip that is not full: a tile
+  %p = phi i64 [0, %tall], [%p_next, %strip_done] ; reads all its rows
   %p_left = sub i64 %packed_rows, %p
 {_height(number, "p_height", "%p_left")}\
   %p_count = call i64 @llvm.smin.i64(i64 %p_left, i64 %p_height)
+  %p_full = icmp sge i64 %p_left, %p_height
+  %p_lies = and i1 %left_lies, %p_full
+  br i1 %p_lies, label %strip_done, label %copy_strip
+copy_strip:
   %p_row = add i64 %i0, %p
   %p_shift = mul i64 %p_row, %left_row
   %p_from = getelementptr {scalar}, ptr %left_k, i64 %p_shift
@@ -401,11 +404,13 @@ pack_strip:
   %p_to = getelementptr {scalar}, ptr %strips, i64 %p_at
   call void @pack_{dtype}(ptr %p_from, i64 %left_row, i64 %left_column, i64 %p_count, i64 %depth, ptr %p_to, \
 i64 %p_height)
+  br label %strip_done
+strip_done:
   %p_next = add i64 %p, %p_height
   %p_more = icmp slt i64 %p_next, %packed_rows
   br i1 %p_more, label %pack_strip, label %wide
 wide:                                             ; columns of a panel
-  %j = phi i64 [0, %tall], [0, %pack_strip], [%j_next, %wide_done]
+  %j = phi i64 [0, %strip_done], [%j_next, %wide_done]
   %j_left = sub i64 %columns, %j
   %j_count = call i64 @llvm.smin.i64(i64 %j_left, i64 {width})
   %two = icmp sgt i64 %j_count, {lanes}
@@ -441,8 +446,12 @@ tile:
   %row = add i64 %i0, %i
   %own_shift = mul i64 %row, %left_row
   %own_strip = getelementptr {scalar}, ptr %left_k, i64 %own_shift
-  %strip = select i1 %left_lies, ptr %own_strip, ptr %packed_strip
-  %strip_k = select i1 %left_lies, i64 %left_column, i64 %height
+  %is_full = icmp sge i64 %rows_left, %height
+  %in_place = and i1 %left_lies, %is_full
+  %strip = select i1 %in_place, ptr %own_strip, ptr %packed_strip
+  %strip_k = select i1 %in_place, i64 %left_column, i64 %height
+  %rows_apart = and i1 %in_place, %reads_rows
+  %by_rows = zext i1 %rows_apart to i64
   %row_shift = mul i64 %row, %result_row
   %cell_at = add i64 %row_shift, %j
   %cell = getelementptr {scalar}, ptr %result, i64 %cell_at
