@@ -9,6 +9,7 @@ import pytest
 from backends.build import compile_text
 from chainrule.backends.native.functions import OF_ONE, definition
 from chainrule.errors import GraphError
+from peers import peer
 
 SPELLING = {np.dtype("float32"): ("float", "v16f32"), np.dtype("float64"): ("double", "v16f64")}
 ULP = {"exp": 1.1, "expm1": 1.5, "log": 0.9, "log1p": 1.0, "tanh": 1.5, "erf": 1.0, "sin": 1.6, "cos": 1.6}
@@ -159,20 +160,23 @@ def test_a_function_that_does_not_exist_is_refused_by_name():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [n for n in OF_ONE if n != "erf"])
+@pytest.mark.parametrize("name", OF_ONE)
 def test_float32_functions_are_exact_and_monotone_over_all_floats(name):
-    step = 1 << 22
-    last = None
+    # Short enough for the cache, which makes it seven times as fast.
+    step = 1 << 16
+    reference = peer("scipy.special").erf if name == "erf" else REFERENCE[name]
     for sign in (1, -1):
+        last = None
         for first in range(0, 0x7F800000, step):
             x = sign * np.arange(first, first + step, dtype=np.uint32).view(np.float32)
             if name in ("sin", "cos"):
                 x = np.where(np.abs(x) <= 1e5, x, np.float32(0))
             y = apply(name, x)
-            off = errors_in_ulp(y, exact(name, x))
+            with np.errstate(all="ignore"):
+                off = errors_in_ulp(y, reference(x.astype(np.float64)))
             assert off.max() <= ULP[name], (x[np.argmax(off)], off.max())
             if name in RISING:
                 y = sign * y[~np.isnan(y)]
                 assert never_falls(y)
-                assert last is None or first == 0 or not y.size or y[0] >= last
+                assert last is None or not y.size or y[0] >= last
                 last = y[-1] if y.size else last
