@@ -1,4 +1,4 @@
-"""The command: python -m benchmarks steps|epoch|compile|import|memory|scaling|probes [workload ...], or doctor."""
+"""The command: python -m benchmarks MEASURE [workload ...], or doctor; --help lists the measures."""
 
 from __future__ import annotations
 

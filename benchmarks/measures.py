@@ -223,6 +223,14 @@ def probes(choice: Choice) -> Figures:
     return Figures(rows, table(header, lines), {})
 
 
+def diagnosis(choice: Choice) -> Figures:
+    """Seconds of the doctor: before training on 60,000 rows, and on the record of a long run."""
+    from benchmarks.diagnosing import doctor_times
+
+    rows = doctor_times()
+    return Figures(rows, table(["the doctor", "least"], [[r["what"], duration(r["seconds"])] for r in rows]), {})
+
+
 MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "steps": steps,
     "epoch": epoch,
@@ -231,4 +239,5 @@ MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "memory": memory,
     "scaling": scaling,
     "probes": probes,
+    "diagnosis": diagnosis,
 }

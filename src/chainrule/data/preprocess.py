@@ -210,9 +210,8 @@ def require_complete(table: Table) -> None:
     """Refuse missing values: how many in which column, and where first."""
     found = []
     for column in table.columns:
-        gone = column.missing()
-        if gone.any():
-            found.append(_missing_in(column, gone, table))
+        if not column.complete:
+            found.append(_missing_in(column, column.missing(), table))
     if found:
         raise DataError(
             f"{table.source} has missing values: {'; '.join(found[:12])}. Say what to do with them: "
@@ -230,7 +229,7 @@ def _missing_in(column: Column, gone: Array, table: Table) -> str:
 
 def _fit_input(column: Column, table: Table, standardise: bool | str, missing: str) -> Input:
     filled = missing in ("mean", "median", "most_frequent")
-    if column.missing().all():
+    if column.empty:
         raise DataError(f"{table.source}: column {shown(column.name)} has no values at all; ignore it")
     if column.kind == "text":
         return _fit_text(column, table, filled)
@@ -340,14 +339,14 @@ def _untouched(spec: Input) -> bool:
 
 def _matching(spec: Input, column: Column, table: Table) -> Column:
     """The column in the kind that training had; a column of another kind or shape is refused."""
-    if column.missing().any() and spec.fill is None:
+    if not column.complete and spec.fill is None:
         raise DataError(
             f"{table.source} has missing values: {_missing_in(column, column.missing(), table)}; training had "
             "no rule to fill "
             "them (missing='error' or 'drop'): remove these rows, or train with missing='mean'"
         )
     kind = "numeric" if spec.kind == "numeric" and column.kind == "boolean" else column.kind
-    if column.missing().all():
+    if column.empty:
         kind = spec.kind
         gap: Array = np.full(
             len(column.values), None if kind == "text" else np.nan, dtype=object if kind == "text" else float

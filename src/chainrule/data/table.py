@@ -1,6 +1,7 @@
 """Table: named columns as they were read, before anything is fitted, filled or scaled."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -44,6 +45,16 @@ class Column:
         if self.values.dtype.kind == "f":
             return np.isnan(self.values)
         return np.zeros(self.values.shape, dtype=bool)
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether no value is missing. Kept, for large arrays are asked often."""
+        return not self.missing().any()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no value at all."""
+        return not self.values.size or (not self.complete and bool(self.missing().all()))
 
     def take(self, rows: Array) -> "Column":
         """The column of these rows only."""

@@ -54,8 +54,10 @@ class Case:
 
     def moments(self) -> Iterator[tuple[int, dict[str, dict[Quantity, float]]]]:
         """(step, quantities by layer) at the first and the latest step that was measured."""
-        steps = sorted({int(s) for found in self.record.measurements.values() for s in found.steps})
-        for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
+        ends = [(int(found.steps[0]), int(found.steps[-1])) for found in self.record.measurements.values() if len(found)]
+        if not ends:
+            return
+        for step in dict.fromkeys((min(first for first, _ in ends), max(last for _, last in ends))):
             table: dict[str, dict[Quantity, float]] = {}
             for (layer, quantity), found in self.record.measurements.items():
                 at = np.flatnonzero(found.steps == step)

@@ -150,8 +150,7 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     )
     found = [*(measurements_of(begin.trace) if drawn else ()), *measurements_of(look.trace)]
     # What the probes measured in the step itself stands; a look adds what they left out.
-    known = {(layer, q, int(s)) for (layer, q), each in record.measurements.items() for s in each.steps}
-    found = [m for m in found if (m.layer, str(m.quantity), m.step) not in known]
+    found = [m for m in found if not (record.measured(m.layer, m.quantity).steps == m.step).any()]
     record = replace(record, facts=facts).with_measurements(found)
     progress = standing_of(record).progress or 0.0
     facts = replace(facts, standing=standing_facts(look, run.step))

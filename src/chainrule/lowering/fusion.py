@@ -6,7 +6,7 @@ Each pass takes a program and gives one that stores the same numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from chainrule.kernel import (
     Accumulate,
@@ -92,18 +92,23 @@ def _reads_anywhere(nest: Nest) -> bool:
 
 def _join(a: Nest, b: Nest) -> Nest:
     renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
-    return _with_joined_lanes(Nest(a.variables, a.extents, a.loops + renamed.loops))
+    return Nest(a.variables, a.extents, _joined_lanes(a.loops, renamed.loops))
 
 
 def _with_joined_lanes(nest: Nest) -> Nest:
-    loops: list[LaneLoop] = []
-    for loop in nest.loops:
+    return replace(nest, loops=_joined_lanes((), nest.loops))
+
+
+def _joined_lanes(earlier: tuple[LaneLoop, ...], added: tuple[LaneLoop, ...]) -> tuple[LaneLoop, ...]:
+    """The loops of ``added``, each within one of those before it where that is possible."""
+    loops = list(earlier)
+    for loop in added:
         place = _lane_partner(loops, loop)
         if place is None:
             loops.append(loop)
         else:
             loops[place] = _joined_loop(loops[place], loop)
-    return replace(nest, loops=tuple(loops))
+    return tuple(loops)
 
 
 def _lane_partner(earlier: list[LaneLoop], loop: LaneLoop) -> int | None:
@@ -116,21 +121,38 @@ def _lane_partner(earlier: list[LaneLoop], loop: LaneLoop) -> int | None:
     return None
 
 
-def _stored_in(loop: LaneLoop) -> set[int]:
-    return {s.buffer for s in loop.stores} | {s.buffer for serial in loop.serial for s in serial.stores}
+@dataclass(frozen=True)
+class _Facts:
+    """What a loop makes and needs: buffers, and the names of Locals."""
+
+    stored: frozenset[int]
+    accumulated: frozenset[str]
+    read: frozenset[int]
+    locals: frozenset[str]
+
+
+def _facts(loop: LaneLoop) -> _Facts:
+    """The loop keeps them: each is asked about with every other one."""
+    held = loop.__dict__
+    if "facts" not in held:
+        stored = {s.buffer for s in loop.stores} | {s.buffer for serial in loop.serial for s in serial.stores}
+        needed = list(walk(*_values(loop)))
+        held["facts"] = _Facts(
+            frozenset(stored),
+            frozenset(a.name for a in loop.accumulates),
+            frozenset(e.buffer for e in needed if isinstance(e, (Load, Gather))),
+            frozenset(e.name for e in needed if isinstance(e, Local)),
+        )
+    found: _Facts = held["facts"]
+    return found
 
 
 def _may_pass(a: LaneLoop, b: LaneLoop) -> bool:
     """Whether b may stand before a."""
-    made, made_by_b = _stored_in(a), _stored_in(b)
-    names = {x.name for x in a.accumulates}
-    needed = list(walk(*_values(b)))
-    if any(isinstance(e, Local) and e.name in names for e in needed):
+    first, second = _facts(a), _facts(b)
+    if first.accumulated & second.locals or first.stored & (second.read | second.stored):
         return False
-    if any(isinstance(e, (Load, Gather)) and e.buffer in made for e in needed):
-        return False
-    own = walk(*_values(a))
-    return not made & made_by_b and not any(isinstance(e, (Load, Gather)) and e.buffer in made_by_b for e in own)
+    return not first.read & second.stored
 
 
 # ------------------------------------------------------------------------------------------------ lane loops

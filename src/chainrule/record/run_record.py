@@ -100,12 +100,16 @@ class RunRecord:
 
     def with_measurements(self, found: Iterable[Measurement]) -> "RunRecord":
         """This record with more measurements; those of a step that is there already replace it."""
-        table: dict[tuple[str, str], dict[int, float]] = {}
-        for key, known in self.measurements.items():
-            table[key] = dict(zip(known.steps.tolist(), known.values.tolist(), strict=True))
+        added: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for m in found:
-            table.setdefault((m.layer, str(m.quantity)), {})[m.step] = m.value
-        made = {key: series([by[s] for s in sorted(by)], sorted(by)) for key, by in table.items()}
+            added.setdefault((m.layer, str(m.quantity)), []).append((m.step, m.value))
+        made = dict(self.measurements)
+        for key, pairs in added.items():
+            known, (at, numbers) = made.get(key, EMPTY), zip(*pairs, strict=True)
+            steps, values = np.concatenate([known.steps, at]), np.concatenate([known.values, numbers])
+            order = np.argsort(steps, kind="stable")  # of one step the latest comes last
+            last = np.append(np.diff(steps[order]) != 0, True)
+            made[key] = Series(steps[order][last].astype(np.int64), values[order][last].astype(np.float64))
         return replace(self, measurements=MappingProxyType(made))
 
 

@@ -542,7 +542,7 @@ class _Trainer:
             if code not in self.warned:
                 self.warned.add(code)
                 bar.say(sentence)
-        self.warn_after = time.monotonic() + 100 * (time.monotonic() - began)
+        self.warn_after = time.monotonic() + 400 * (time.monotonic() - began)
 
     def _measured(self) -> dict[str, float]:
         position = self.position

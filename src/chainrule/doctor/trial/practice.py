@@ -154,7 +154,8 @@ def practitioners_checks(
         shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
         facts = replace(facts, shuffled_loss=ending(trials.train(steps, lr, first, y=shuffled)))
     if left():
-        facts = replace(facts, zeroed_loss=ending(trials.train(steps, lr, first, x=np.zeros_like(task.x))))
+        blank = np.zeros(task.x.shape, task.x.dtype)  # takes neither memory nor time, as zeros_like does
+        facts = replace(facts, zeroed_loss=ending(trials.train(steps, lr, first, x=blank)))
     return replace(facts, seconds=time.perf_counter() - began)
 
 
