@@ -20,7 +20,7 @@ class Trial:
 
     code: str
     name: str
-    """Of the finding that named the remedies."""
+    """Of the finding that named the remedies; code and name are empty for a treatment that somebody asked for."""
     remedies: tuple[Remedy, ...]
     verdict: Verdict
     before: tuple[float, ...]
@@ -74,14 +74,16 @@ class Trial:
     def row(self) -> tuple[str, ...]:
         """The trial as a row of a table: treatment, finding, verdict, before, after, seeds, p."""
         p = f"{self.p:.2g}" if self.seeds > 1 else ""
+        cause = f"{self.code} {self.name}".strip()
         return (
-            f"{self.title}{' (' + self.said + ')' if self.said else ''}", f"{self.code} {self.name}", self.verdict,
+            f"{self.title}{' (' + self.said + ')' if self.said else ''}", cause, self.verdict,
             _mean(self.before), _mean(self.after), str(self.seeds), p,
         )  # fmt: skip
 
     def __str__(self) -> str:
         said = f"; {self.said}" if self.said else ""
-        return f"{self.verdict}: {self.title} for {self.code} {self.name}: {self.figures}{said}"
+        cause = f" for {self.code} {self.name}" if self.code else ""
+        return f"{self.verdict}: {self.title}{cause}: {self.figures}{said}"
 
     def to_dict(self) -> dict[str, Any]:
         """The trial as plain data."""

@@ -251,8 +251,10 @@ def _skill(plan: Plan, prediction: np.ndarray, told: np.ndarray) -> float:
     """Balanced accuracy above chance for classes and yes-or-no labels; R2 for numbers."""
     kind = plan.truth.kind
     flat = prediction.reshape(len(prediction), -1).astype(np.float64)
-    if kind == "numbers" and plan.loss_name != "cross_entropy":
+    if kind == "numbers":
         truth = told.reshape(len(told), -1).astype(np.float64)
+        if plan.loss_name == "cross_entropy" and truth.shape[1] == 1:  # numbers that were taken for classes
+            flat = flat.argmax(axis=1).astype(np.float64).reshape(-1, 1)
         if truth.shape != flat.shape:
             return LOST
         rest = float(((truth - truth.mean(axis=0)) ** 2).sum())

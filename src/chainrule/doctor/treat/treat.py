@@ -10,7 +10,8 @@ from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.rule import Remedy
 from chainrule.doctor.treat.change import Change, NotApplicable, diff_of
-from chainrule.doctor.treat.compare import FEWEST, MARGIN, Comparison
+from chainrule.doctor.treat.compare import FEWEST, LATER, MARGIN, MOST, Comparison
+from chainrule.doctor.treat.course import Reversed
 from chainrule.doctor.treat.crew import Crew
 from chainrule.doctor.treat.job import Job
 from chainrule.doctor.treat.plan import Plan
@@ -31,6 +32,15 @@ SCREEN = 0.25
 LONG = 2.0
 """Seconds from which on a replay is long."""
 
+OF_SOME_SEEDS = ("predicted-fault",)
+"""Rules whose findings speak of a share of the seeds, so that one seed, or six, say nothing."""
+
+MORE_TIME = Remedy("train-longer", "Train ten times as long.", {"factor": 10})
+"""What is tried behind a remedy that helps, and leaves nothing flagged, and yet is no cure."""
+
+LONGER = 4.0
+"""How many times longer replays get where short ones proved no cure and time is left."""
+
 WELL = 0.9
 """Score from which on a treated training is not examined for further faults."""
 
@@ -44,23 +54,27 @@ Examine = Callable[[Plan, float], Report]
 
 def treat(
     report: Report, base: Plan, examine: Examine, *, budget: float = 120.0, on_trial: OnTrial | None = None,
-    workers: int | None = None,
+    workers: int | None = None, remedies: Sequence[Remedy] = (),
 ) -> Trials:  # fmt: skip
     """Try the remedies of the flagged findings for at most `budget` seconds.
 
     base: the training that was examined. on_trial: called with each Trial as it is settled; None: it is printed.
     workers: processes for replays; None: as many as there are cores to use, 0: none.
+    remedies: a treatment of one's own, all of them together, in place of the findings'.
     """
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise ArgumentError(f"treat: budget is a number of seconds above 0, got {budget!r}")
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 0):
         raise ArgumentError(f"treat: workers is a whole number of processes, 0 for none, got {workers!r}")
     began = time.perf_counter()
-    if not report.flags:
+    if not report.flags and not remedies:
         return Trials((), notes=("nothing is flagged, so there is nothing to treat",), budget=budget)
     with Crew(base, workers) as crew:
         course = _Course(base, crew, began + budget, on_trial or _print, examine)
-        course.run(report)
+        if remedies:
+            course.prove(tuple(remedies))
+        else:
+            course.run(report.flags)
         return replace(course.result(), budget=budget, seconds=time.perf_counter() - began)
 
 
@@ -107,11 +121,41 @@ class _Course:
 
     # ---------------------------------------------------------------------------------------- the course
 
-    def run(self, report: Report) -> None:
-        """Findings in their order; what is proven is applied, and the rest is examined again."""
-        if not self._measure(report):
+    def run(self, findings: Sequence[Finding]) -> None:
+        """Short replays first; longer ones while nothing that was proven makes the training learn."""
+        if not self._measure(sum(len(f.remedy) for f in findings[:3])):
+            self._skip(findings)
             return
-        findings: Sequence[Finding] = report.flags
+        self._peel(findings)
+        while self.cure is None and self.share < 1 and self.time_left > LONGER * self.seconds:
+            self.share = min(1.0, LONGER * self.share)
+            self.seconds *= LONGER
+            self.mended, self.untried = (), {}
+            self._peel(findings)
+        if self.cure is None:
+            self._with_more_seeds()
+        if self.share < 1:
+            self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
+        if self.cure is None and any(t.proven for t in self.trials):
+            self.notes.append("what is proven to help does not yet beat a constant prediction, so it is no cure")
+
+    def prove(self, remedies: tuple[Remedy, ...]) -> None:
+        """One treatment that somebody asks for, beside the untreated training. NotApplicable: it changes nothing."""
+        prescribe(self.base, remedies)
+        asked = _finding("", "", remedies)
+        if not self._measure(1):
+            self._skip((asked,))
+            return
+        trial = self._together(asked, remedies)
+        if trial is not None and _cures(trial):
+            self.cure = trial
+        elif trial is not None:
+            self._with_more_seeds()
+        if self.share < 1:
+            self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
+
+    def _peel(self, findings: Sequence[Finding]) -> None:
+        """Findings in their order; what is proven is applied, and the rest is examined again."""
         for _ in range(ROUNDS):
             best = self._first_proven(findings)
             if best is None and not self.mended:
@@ -119,34 +163,69 @@ class _Course:
             if best is None:
                 break
             self.mended = (*self.mended, *best.remedies)
-            self.cure = best if not best.mended else self._whole_cure(best)
+            whole = best if not best.mended else self._whole_cure(best)
+            self.cure = whole if _cures(whole) else self.cure
+            proven = next((f for f in findings if f.code == best.code), findings[0])
             findings = self._examined_again(best)
+            if not findings and self.cure is None and self.time_left > 0:
+                findings = (_finding(proven.code, proven.name, (*proven.remedy, MORE_TIME)),)
             if not findings:
                 return
-        self.left = tuple(f"{f.code} {f.name}" for f in findings) if self.mended else ()
+        self.left = tuple(f"{f.code} {f.name}" for f in findings) if self.cure is not None else ()
 
-    def _measure(self, report: Report) -> bool:
-        """Replay the training as it was, and choose how long replays may be. False: there was no time even for it."""
+    def _with_more_seeds(self) -> None:
+        """What gains within the spread over seeds, the best first: a fault of some seeds only shows in more of them."""
+        self.mended = ()
+        steps = round(self.base.steps * self.share)
+        gaining = [t for t in self.trials if not t.mended and t.verdict == "no effect" and t.seeds == MOST
+                   and t.effect >= (0.0 if t.name in OF_SOME_SEEDS else MARGIN) and t.steps == steps]  # fmt: skip
+        for trial in sorted(gaining, key=lambda t: -t.effect):
+            plan, changes = prescribe(self.base, trial.remedies)
+            option = _Option(_finding(trial.code, trial.name, trial.remedies), trial.remedies, plan, changes)
+            for seeds in LATER:
+                if self.time_left <= seeds * self.seconds:
+                    return
+                self._replay([job for d in range(seeds) for job in (Job((), d, self.share), self._job(option, d))])
+                found = self._compared(option, (), seeds, self.share)
+                if found is None or (found[0].effect < MARGIN and trial.name not in OF_SOME_SEEDS):
+                    break
+                if found[0].proven or seeds == LATER[-1]:
+                    more = self._trial(option, found, (), False, 0.0)
+                    self.trials.append(more)
+                    self.on_trial(more)
+                    if _cures(more):
+                        self.cure = more
+                        return
+                    break
+
+    def _measure(self, options: int) -> bool:
+        """Replay the training as it was, and choose how long replays may be. False: there was no time even for it.
+
+        options: treatments that are to be tried, as far as one can tell.
+        """
         job = Job()
         first = self.crew.here(job, self.time_left / 4)
         if not first.whole and first.steps < min(LEAST, self.base.steps):
-            self._skip(report.flags)
             self.notes.append("the time did not suffice for one replay of the training as it was")
             return False
-        made = max(first.steps, 1)
-        full = first.seconds * max(self.base.steps / made, 1.0)
-        options = sum(len(f.remedy) for f in report.flags[:3])
+        full = self._whole_replay(first)
         needed = full * (options + 4 * FEWEST)
         self.crew.expect(needed)
         needed /= max(self.crew.count, 1)
         least = min(LEAST / self.base.steps, 1.0)
         self.share = min(1.0, max(least, 0.7 * self.time_left / max(needed, 1e-9)))
-        if self.share < 1:
-            self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
         self.seconds = full * self.share
         if first.whole and self.share == 1:
             self.known[job.key] = first
         return True
+
+    def _whole_replay(self, first: Outcome) -> float:
+        """Seconds that a replay of all updates takes."""
+        if first.fault and first.steps < min(LEAST, self.base.steps):
+            # It broke off before it could be timed, so a few updates are made in spite of what is not finite.
+            brief = replace(self.base, skip_bad=True, steps=min(LEAST, self.base.steps))
+            first = self.crew.own(brief, Job().key[0], time.perf_counter() + self.time_left / 8)[0]
+        return first.seconds * max(self.base.steps / max(first.steps, 1), 1.0)
 
     def _first_proven(self, findings: Sequence[Finding]) -> Trial | None:
         """The best proven treatment of the first finding that has one."""
@@ -165,7 +244,8 @@ class _Course:
 
     def _options(self, finding: Finding) -> Iterator[_Option]:
         """The remedies of a finding that change something here; of the others it is said why not."""
-        seen = {key_of((*t.mended, *t.remedies)) for t in self.trials}
+        steps = round(self.base.steps * self.share)
+        seen = {key_of((*t.mended, *t.remedies)) for t in self.trials if t.steps == steps}
         for remedy in finding.remedy:
             if remedy.id in BY_HAND:
                 self.by_hand[f"{remedy.text} ({finding.code}: {BY_HAND[remedy.id]})"] = None
@@ -207,11 +287,13 @@ class _Course:
         against = self.mended if against is None else against
         found = self._compared(option, against, 1, self.share)
         if found is None:
-            self.untried[f"{' and '.join(map(titled, option.remedies))} for {option.finding.code}"] = None
+            asked = f"{' and '.join(map(titled, option.remedies))} for {option.finding.code}"
+            self.untried[asked.removesuffix(" for ")] = None
             return None
         seeds, late = 1, False
-        while found[0].open:
-            seeds = max(FEWEST, seeds + 1)
+        some = option.finding.name in OF_SOME_SEEDS
+        while found[0].open or (some and seeds < MOST):
+            seeds = MOST if some else max(FEWEST, seeds + 1)
             draws = range(seeds)
             self._replay([job for d in draws for job in (Job(against, d, self.share), self._job(option, d))])
             more = self._compared(option, against, seeds, self.share)
@@ -263,7 +345,7 @@ class _Course:
             return None
         pairs = [[o for o in side if o is not None] for side in (before, after)]
         base = prescribe(self.base, against)[0]
-        alike = _formula(base) == _formula(option.plan)
+        alike = _formula(base) == _formula(option.plan) and _bounded(base)
         held = self.base.held is not None
         on_held = held and option.finding.name == "overfitting"
 
@@ -286,7 +368,7 @@ class _Course:
         for finding in findings:
             for remedy in finding.remedy:
                 if remedy.id not in BY_HAND:
-                    self.untried[f"{titled(remedy)} for {finding.code}"] = None
+                    self.untried[f"{titled(remedy)} for {finding.code}".removesuffix(" for ")] = None
 
     # ---------------------------------------------------------------------------------------- stacked faults
 
@@ -337,7 +419,7 @@ class _Course:
 
     def _whole_cure(self, last: Trial) -> Trial:
         """All that was proven, beside the untreated training, without the parts that it does not need."""
-        finding = _finding_of(last)
+        finding = _finding(last.code, last.name, last.remedies)
         whole = self._together(finding, self.mended)
         if whole is None or not whole.proven:
             return last
@@ -349,7 +431,9 @@ class _Course:
         """The treatment without the parts that it does as well without."""
         for remedy in whole.remedies:
             rest = tuple(r for r in whole.remedies if r is not remedy)
-            tried = next((t for t in self.trials if not t.mended and t.remedies == rest), None)
+            tried = next(
+                (t for t in self.trials if not t.mended and t.remedies == rest and t.steps == whole.steps), None
+            )
             smaller = tried or (self._together(finding, rest) if rest and self.time_left > 0 else None)
             if smaller is not None and smaller.proven and _mean(smaller.after) >= _mean(whole.after) - MARGIN:
                 whole = smaller
@@ -364,14 +448,24 @@ class _Course:
         return again.flags
 
 
-def _finding_of(trial: Trial) -> Finding:
-    """The finding that a further trial is for: only its code and name are read."""
-    return Finding(trial.code, trial.name, "error", "", 0, None, "", "", trial.remedies, "", "none", 1.0, False)
+def _finding(code: str, name: str, remedies: tuple[Remedy, ...]) -> Finding:
+    """The finding that a further trial is for: only its code, name and remedies are read."""
+    return Finding(code, name, "error", "", 0, None, "", "", remedies, "", "none", 1.0, False)
 
 
-def _formula(plan: Plan) -> tuple[str, bool]:
+def _cures(trial: Trial) -> bool:
+    """Whether the treated training also learns: better than a constant prediction by what counts at all."""
+    return trial.proven and _mean(trial.after) >= MARGIN
+
+
+def _formula(plan: Plan) -> tuple[str, bool, bool]:
     """Equal for plans whose losses are the same function of prediction and truth, up to the targets' scale."""
-    return plan.loss_name, getattr(plan.loss, "weight", None) is not None
+    return plan.loss_name, getattr(plan.loss, "weight", None) is not None, isinstance(plan.loss, Reversed)
+
+
+def _bounded(plan: Plan) -> bool:
+    """Whether no prediction is better than a perfect one: binary cross-entropy of targets beyond 0 and 1 has no end."""
+    return not plan.loss_name.startswith("binary") or bool(plan.y.min() >= 0 and plan.y.max() <= 1)
 
 
 def _mean(scores: Sequence[float]) -> float:
