@@ -42,6 +42,8 @@ class Trial:
     said: str = ""
     """Why it ended as it did, if there is more to say."""
     seconds: float = 0.0
+    begins: int = 0
+    """Updates made before its replays begin: those of a checkpoint of the run, or 0."""
 
     @property
     def proven(self) -> bool:
@@ -68,7 +70,8 @@ class Trial:
         """The mean scores, how many seeds they are of, and p: "3% -> 97% of the training loss, 3 seeds (p 0.05)"."""
         spread = f" (p {self.p:.2g})" if self.seeds > 1 else ""
         seeds = f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
-        return f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}"
+        begins = f", from the checkpoint at update {self.begins:,}" if self.begins else ""
+        return f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}{begins}"
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ class Trial:
             "remedies": [_plain(r) for r in self.remedies], "mended": [_plain(r) for r in self.mended],
             "before": list(self.before), "after": list(self.after),
             "effect": self.effect, "measure": self.measure, "p": self.p, "steps": self.steps, "said": self.said,
-            "chainrule": self.chainrule, "pytorch": self.pytorch, "seconds": self.seconds,
+            "chainrule": self.chainrule, "pytorch": self.pytorch, "seconds": self.seconds, "begins": self.begins,
         }  # fmt: skip
 
 

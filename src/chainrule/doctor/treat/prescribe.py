@@ -68,6 +68,9 @@ SAME_STEP = ("scale-learning-rate", "warm-up", "schedule", "train-longer", "redr
              "standardise-inputs", "whiten-inputs", "standardise-targets", "scale-targets")  # fmt: skip
 """Remedies after which a compiled step serves as it is: rates, seeds and rows are given to it."""
 
+LATE = ("clip", "decay", "epsilon", "momentum", "scale-learning-rate", "schedule")
+"""Remedies of the course of training, that may begin at any checkpoint: the same parameters and moments go on."""
+
 
 def prescribe(plan: Plan, remedies: Sequence[Remedy]) -> tuple[Plan, tuple[Change, ...]]:
     """The plan with the remedies applied one after another. NotApplicable: one of them changes nothing here."""

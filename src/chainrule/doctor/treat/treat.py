@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
@@ -15,7 +16,7 @@ from chainrule.doctor.treat.course import Reversed
 from chainrule.doctor.treat.crew import Crew
 from chainrule.doctor.treat.job import Job
 from chainrule.doctor.treat.plan import Plan
-from chainrule.doctor.treat.prescribe import BY_HAND, key_of, prescribe
+from chainrule.doctor.treat.prescribe import BY_HAND, LATE, key_of, prescribe
 from chainrule.doctor.treat.replay import Outcome
 from chainrule.doctor.trials import Trial, Trials, Verdict, titled
 from chainrule.errors import ArgumentError
@@ -35,8 +36,9 @@ LONG = 2.0
 OF_SOME_SEEDS = ("predicted-fault",)
 """Rules whose findings speak of a share of the seeds, so that one seed, or six, say nothing."""
 
-MORE_TIME = Remedy("train-longer", "Train ten times as long.", {"factor": 10})
-"""What is tried behind a remedy that helps, and leaves nothing flagged, and yet is no cure."""
+MORE_TIME = tuple(Remedy("train-longer", f"Train {word} times as long.", {"factor": factor})
+                  for word, factor in (("ten", 10), ("a hundred", 100)))  # fmt: skip
+"""What is tried beside the likeliest remedies where none is a cure: few updates may hide what they do."""
 
 LONGER = 4.0
 """How many times longer replays get where short ones proved no cure and time is left."""
@@ -123,10 +125,16 @@ class _Course:
 
     def run(self, findings: Sequence[Finding]) -> None:
         """Short replays first; longer ones while nothing that was proven makes the training learn."""
-        if not self._measure(sum(len(f.remedy) for f in findings[:3])):
+        remedies = [r for f in findings[:3] for r in f.remedy]
+        if not self._measure(remedies):
             self._skip(findings)
             return
         self._peel(findings)
+        if self.cure is None and self.base.start is not None:
+            # The cause may lie before the checkpoint.
+            self.base, self.mended = replace(self.base, start=None), ()
+            if self._measure(remedies):
+                self._peel(findings)
         while self.cure is None and self.share < 1 and self.time_left > LONGER * self.seconds:
             self.share = min(1.0, LONGER * self.share)
             self.seconds *= LONGER
@@ -134,6 +142,8 @@ class _Course:
             self._peel(findings)
         if self.cure is None:
             self._with_more_seeds()
+        if self.cure is None:
+            self._with_more_time(findings)
         if self.share < 1:
             self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
         if self.cure is None and any(t.proven for t in self.trials):
@@ -143,7 +153,7 @@ class _Course:
         """One treatment that somebody asks for, beside the untreated training. NotApplicable: it changes nothing."""
         prescribe(self.base, remedies)
         asked = _finding("", "", remedies)
-        if not self._measure(1):
+        if not self._measure(remedies):
             self._skip((asked,))
             return
         trial = self._together(asked, remedies)
@@ -165,10 +175,7 @@ class _Course:
             self.mended = (*self.mended, *best.remedies)
             whole = best if not best.mended else self._whole_cure(best)
             self.cure = whole if _cures(whole) else self.cure
-            proven = next((f for f in findings if f.code == best.code), findings[0])
             findings = self._examined_again(best)
-            if not findings and self.cure is None and self.time_left > 0:
-                findings = (_finding(proven.code, proven.name, (*proven.remedy, MORE_TIME)),)
             if not findings:
                 return
         self.left = tuple(f"{f.code} {f.name}" for f in findings) if self.cure is not None else ()
@@ -176,16 +183,16 @@ class _Course:
     def _with_more_seeds(self) -> None:
         """What gains within the spread over seeds, the best first: a fault of some seeds only shows in more of them."""
         self.mended = ()
-        steps = round(self.base.steps * self.share)
         gaining = [t for t in self.trials if not t.mended and t.verdict == "no effect" and t.seeds == MOST
-                   and t.effect >= (0.0 if t.name in OF_SOME_SEEDS else MARGIN) and t.steps == steps]  # fmt: skip
+                   and t.effect >= (0.0 if t.name in OF_SOME_SEEDS else MARGIN)
+                   and t.steps == self._updates(t.begins)]  # fmt: skip
         for trial in sorted(gaining, key=lambda t: -t.effect):
             plan, changes = prescribe(self.base, trial.remedies)
             option = _Option(_finding(trial.code, trial.name, trial.remedies), trial.remedies, plan, changes)
             for seeds in LATER:
                 if self.time_left <= seeds * self.seconds:
                     return
-                self._replay([job for d in range(seeds) for job in (Job((), d, self.share), self._job(option, d))])
+                self._replay([job for d in range(seeds) for job in (self._base(option, (), d), self._job(option, d))])
                 found = self._compared(option, (), seeds, self.share)
                 if found is None or (found[0].effect < MARGIN and trial.name not in OF_SOME_SEEDS):
                     break
@@ -198,34 +205,59 @@ class _Course:
                         return
                     break
 
-    def _measure(self, options: int) -> bool:
+    def _with_more_time(self, findings: Sequence[Finding]) -> None:
+        """What helps without being a cure, and the likeliest remedies, each with many times the updates."""
+        self.mended = ()
+        helped = sorted((t for t in self.trials if t.proven), key=lambda t: -_mean(t.after))
+        first = [o for f in findings[:2] for o in islice(self._untreated(f), 2)]
+        likely = [*[(*t.mended, *t.remedies) for t in helped[:1]], *(o.remedies for o in first)]
+        if len({o.finding.code for o in first}) > 1:
+            likely.append((*first[0].remedies, *next(o for o in first if o.finding is not first[0].finding).remedies))
+        for longer in MORE_TIME:
+            for remedies in dict(zip(map(key_of, likely), likely, strict=True)).values():
+                if self.time_left < 2 * longer.parameters["factor"] * self.seconds:
+                    continue
+                cause = next((f for f in findings if remedies[0] in f.remedy), findings[0])
+                trial = self._together(cause, (*remedies, longer))
+                if trial is not None and _cures(trial):
+                    self.cure = self._smallest(trial, cause)
+                    return
+
+    def _measure(self, remedies: Sequence[Remedy]) -> bool:
         """Replay the training as it was, and choose how long replays may be. False: there was no time even for it.
 
-        options: treatments that are to be tried, as far as one can tell.
+        remedies: those that are to be tried, as far as one can tell.
         """
-        job = Job()
+        left = self.base.steps - (0 if self.base.start is None else self.base.start.step)
+        job = Job(late=self.base.start is not None)
         first = self.crew.here(job, self.time_left / 4)
-        if not first.whole and first.steps < min(LEAST, self.base.steps):
+        if not first.whole and first.steps < min(LEAST, left):
             self.notes.append("the time did not suffice for one replay of the training as it was")
             return False
-        full = self._whole_replay(first)
-        needed = full * (options + 4 * FEWEST)
+        pace = self._pace(first)
+        late = sum(self._late((r,)) for r in remedies)
+        early = len(remedies) - late
+        needed = pace * (left * (late + 4 * FEWEST) * (late > 0) + self.base.steps * (early + 4 * FEWEST) * (early > 0))
         self.crew.expect(needed)
         needed /= max(self.crew.count, 1)
-        least = min(LEAST / self.base.steps, 1.0)
+        least = min(LEAST / left, 1.0)
         self.share = min(1.0, max(least, 0.7 * self.time_left / max(needed, 1e-9)))
-        self.seconds = full * self.share
+        self.seconds = pace * (self.base.steps if early else left) * self.share
         if first.whole and self.share == 1:
             self.known[job.key] = first
         return True
 
-    def _whole_replay(self, first: Outcome) -> float:
-        """Seconds that a replay of all updates takes."""
+    def _pace(self, first: Outcome) -> float:
+        """Seconds of an update. first: a replay of the training as it was."""
         if first.fault and first.steps < min(LEAST, self.base.steps):
             # It broke off before it could be timed, so a few updates are made in spite of what is not finite.
-            brief = replace(self.base, skip_bad=True, steps=min(LEAST, self.base.steps))
+            brief = replace(self.base, skip_bad=True, steps=min(LEAST, self.base.steps), start=None)
             first = self.crew.own(brief, Job().key[0], time.perf_counter() + self.time_left / 8)[0]
-        return first.seconds * max(self.base.steps / max(first.steps, 1), 1.0)
+        return first.seconds / max(first.steps, 1)
+
+    def _late(self, remedies: Sequence[Remedy]) -> bool:
+        """Whether a treatment goes on from the checkpoint: all that it changes is the course of training."""
+        return self.base.start is not None and all(r.id in LATE for r in (*self.mended, *remedies))
 
     def _first_proven(self, findings: Sequence[Finding]) -> Trial | None:
         """The best proven treatment of the first finding that has one."""
@@ -244,8 +276,7 @@ class _Course:
 
     def _options(self, finding: Finding) -> Iterator[_Option]:
         """The remedies of a finding that change something here; of the others it is said why not."""
-        steps = round(self.base.steps * self.share)
-        seen = {key_of((*t.mended, *t.remedies)) for t in self.trials if t.steps == steps}
+        seen = {key_of((*t.mended, *t.remedies)) for t in self.trials if t.steps == self._updates(t.begins)}
         for remedy in finding.remedy:
             if remedy.id in BY_HAND:
                 self.by_hand[f"{remedy.text} ({finding.code}: {BY_HAND[remedy.id]})"] = None
@@ -262,8 +293,7 @@ class _Course:
         """Short replays of all on the run's own seed first; then more seeds for those that gain, the best first."""
         if self.seconds > LONG and self.base.steps * self.share * SCREEN > LEAST:
             options = self._ordered(options, self.share * SCREEN)
-        jobs = [Job(self.mended, 0, self.share), *(self._job(o, 0) for o in options)]
-        self._replay(jobs)
+        self._replay([job for o in options for job in (self._base(o, self.mended, 0), self._job(o, 0))])
         options = sorted(options, key=lambda o: -self._gain(o, self.share))
         for option in options:
             trial = self._settled(option)
@@ -274,7 +304,7 @@ class _Course:
 
     def _ordered(self, options: Sequence[_Option], share: float) -> list[_Option]:
         """The options by what a short replay gains."""
-        self._replay([Job(self.mended, 0, share), *(self._job(o, 0, share) for o in options)])
+        self._replay([j for o in options for j in (self._base(o, self.mended, 0, share), self._job(o, 0, share))])
         return sorted(options, key=lambda o: -self._gain(o, share))
 
     def _gain(self, option: _Option, share: float) -> float:
@@ -295,7 +325,7 @@ class _Course:
         while found[0].open or (some and seeds < MOST):
             seeds = MOST if some else max(FEWEST, seeds + 1)
             draws = range(seeds)
-            self._replay([job for d in draws for job in (Job(against, d, self.share), self._job(option, d))])
+            self._replay([job for d in draws for job in (self._base(option, against, d), self._job(option, d))])
             more = self._compared(option, against, seeds, self.share)
             if more is None:
                 late = True
@@ -323,12 +353,24 @@ class _Course:
         changes = option.changes
         return Trial(
             option.finding.code, option.finding.name, option.remedies, verdict, compared.before, compared.after,
-            measure, compared.p, round(self.base.steps * self.share), diff_of(changes),
-            diff_of(changes, "pytorch"), against, fault or said, seconds,
+            measure, compared.p, self._updates(self._begins(option)), diff_of(changes),
+            diff_of(changes, "pytorch"), against, fault or said, seconds, self._begins(option),
         )  # fmt: skip
 
+    def _updates(self, begins: int) -> int:
+        """Updates of a replay that begins behind so many."""
+        return max(1, round((self.base.steps - begins) * self.share))
+
+    def _begins(self, option: _Option) -> int:
+        return self.base.start.step if self.base.start is not None and self._late(option.remedies) else 0
+
     def _job(self, option: _Option, draw: int, share: float | None = None) -> Job:
-        return Job((*self.mended, *option.remedies), draw, self.share if share is None else share)
+        share = self.share if share is None else share
+        return Job((*self.mended, *option.remedies), draw, share, self._late(option.remedies))
+
+    def _base(self, option: _Option, against: tuple[Remedy, ...], draw: int, share: float | None = None) -> Job:
+        """What an option is compared with: the same updates without it."""
+        return Job(against, draw, self.share if share is None else share, self._late(option.remedies))
 
     def _replay(self, jobs: Sequence[Job]) -> None:
         new = [j for j in {j.key: j for j in jobs}.values() if j.key not in self.known]
@@ -339,7 +381,7 @@ class _Course:
 
     def _compared(self, option: _Option, against: tuple[Remedy, ...], seeds: int, share: float) -> Compared | None:
         """(scores without and with it, what they measure, what the validation part lost); None: not all known."""
-        before = [self.known.get(Job(against, d, share).key) for d in range(seeds)]
+        before = [self.known.get(self._base(option, against, d, share).key) for d in range(seeds)]
         after = [self.known.get(self._job(option, d, share).key) for d in range(seeds)]
         if None in before or None in after:
             return None
@@ -406,7 +448,7 @@ class _Course:
         try:
             plan, changes = prescribe(self.base, remedies)
             option = _Option(finding, remedies, plan, changes)
-            self._replay([Job((), 0, self.share), self._job(option, 0)])
+            self._replay([self._base(option, (), 0), self._job(option, 0)])
             trial = self._settled(option)
         except NotApplicable:
             return None
