@@ -159,7 +159,7 @@ class Trials:
         cure, lines = self.cure, []
         if cure is not None:
             lines += [f"proven cure: {cure.title}", f"  {cure.figures}"]
-            lines += [f"  {line}" for line in cure.chainrule.splitlines()[:4]]
+            lines += [f"  {line}" for line in cure.chainrule.splitlines()[:6]]
             if self.left:
                 lines.append(f"  still flagged with it: {', '.join(self.left)}")
         else:

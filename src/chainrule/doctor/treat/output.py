@@ -25,6 +25,7 @@ ON_LOGITS = {
     "binary_cross_entropy": "binary_cross_entropy_with_logits",
     "nll": "cross_entropy",
     "probability_cross_entropy": "cross_entropy",
+    "share_cross_entropy": "cross_entropy",
     "cross_entropy": "cross_entropy",
 }
 

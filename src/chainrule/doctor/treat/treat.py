@@ -146,7 +146,7 @@ class _Course:
             self._with_more_time(findings)
         if self.share < 1:
             self.notes.append(f"replays made {round(self.base.steps * self.share):,} of {self.base.steps:,} updates")
-        if self.cure is None and any(t.proven for t in self.trials):
+        if self.cure is None and any(t.proven for t in self.trials) and not any(map(_cures, self.trials)):
             self.notes.append("what is proven to help does not yet beat a constant prediction, so it is no cure")
 
     def prove(self, remedies: tuple[Remedy, ...]) -> None:
@@ -220,7 +220,14 @@ class _Course:
                 cause = next((f for f in findings if remedies[0] in f.remedy), findings[0])
                 trial = self._together(cause, (*remedies, longer))
                 if trial is not None and _cures(trial):
-                    self.cure = self._smallest(trial, cause)
+                    smallest = self._smallest(trial, cause)
+                    if smallest.remedies == (longer,):
+                        # More updates help nearly everything that has not learned all, so they mend nothing here.
+                        self.notes.append(
+                            "training longer helps as much by itself, without what is flagged being mended"
+                        )
+                        return
+                    self.cure = smallest
                     return
 
     def _measure(self, remedies: Sequence[Remedy]) -> bool:
@@ -321,9 +328,9 @@ class _Course:
             self.untried[asked.removesuffix(" for ")] = None
             return None
         seeds, late = 1, False
-        some = option.finding.name in OF_SOME_SEEDS
-        while found[0].open or (some and seeds < MOST):
-            seeds = MOST if some else max(FEWEST, seeds + 1)
+        least = MOST if option.finding.name in OF_SOME_SEEDS else 1 if option.finding.code else FEWEST
+        while found[0].open or seeds < least:
+            seeds = max(FEWEST, least, seeds + 1)
             draws = range(seeds)
             self._replay([job for d in draws for job in (self._base(option, against, d), self._job(option, d))])
             more = self._compared(option, against, seeds, self.share)
