@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cures import curable, fixed, line_of_cure, treated
 from benchmarks.faulty import OMITTED, PROGRAMS, Program
 from benchmarks.healthy import CONVERGED, HEALTHY
 from benchmarks.rows import RowsMissing
@@ -52,8 +53,7 @@ def measured(name: str, seed: int, treat: float) -> dict[str, Any]:
     """What the doctor says of one program with one seed; `left out` with the reason where it cannot be run."""
     program = next(p for p in programs() if p.id == name)
     began = time.perf_counter()
-    result: dict[str, Any] = {"id": name, "seed": seed, "kind": program.kind, "faults": program.faults,
-                              "curable": program.curable}  # fmt: skip
+    result: dict[str, Any] = {"id": name, "seed": seed, "kind": program.kind, "faults": program.faults}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,22 +95,9 @@ def _judged(program: Program, seed: int, treat: float) -> dict[str, Any]:
         "evidence": report.flags[0].evidence if report.flags else "",
         "examined": round(report.seconds, 4),
     }
-    if treat and report.flags and program.kind == "faulty":
-        result["treated"] = _treated(report, treat)
+    if treat and program.kind == "faulty":
+        result |= {"fix": fixed(program.id, report, treat), "treated": treated(report, treat)}
     return result
-
-
-def _treated(report: Any, budget: float) -> dict[str, Any]:
-    """What treatments within `budget` seconds prove: the cure, and whether the first finding's own remedy is one."""
-    from chainrule.errors import ChainruleError
-
-    try:
-        found = report.treat(budget=budget, on_trial=lambda trial: None, workers=0)
-    except ChainruleError as error:
-        return {"cured": False, "cure": "", "first": False, "said": str(error)[:200]}
-    proven = [trial for trial in found.trials if trial.proven]
-    first = any(trial.name == report.flags[0].name for trial in proven)
-    return {"cured": bool(proven), "cure": str(proven[0]) if proven else "", "first": first, "tried": len(found)}
 
 
 # ------------------------------------------------------------------------------------------------ all of them
@@ -190,7 +177,7 @@ def right(result: dict[str, Any]) -> bool:
 
 def _proven(result: dict[str, Any]) -> bool:
     """Whether the first finding's own remedy was proven: an alternative to what the catalogue names."""
-    return bool(result.get("treated", {}).get("first"))
+    return bool(result.get("treated", {}).get("alternative"))
 
 
 def share(part: int, whole: int) -> dict[str, Any]:
@@ -211,7 +198,7 @@ def _figures(ran: list[dict[str, Any]]) -> dict[str, Any]:
         kind: [r for r in ran if r["kind"] == kind] for kind in ("faulty", "control", "neutral", "healthy", "converged")
     }
     healthy = of["healthy"] + of["control"] + of["converged"]
-    treated = [r for r in of["faulty"] if "treated" in r and r["curable"]]
+    cures = [r for r in of["faulty"] if curable(r)]
     causes: dict[str, Counter[str]] = {}
     for r in of["faulty"]:
         causes.setdefault(r["faults"][0], Counter())[r["flags"][0] if r["flags"] else "no flag"] += 1
@@ -219,7 +206,9 @@ def _figures(ran: list[dict[str, Any]]) -> dict[str, Any]:
         "detected": share(sum(bool(r["flags"]) for r in of["faulty"]), len(of["faulty"])),
         "diagnosed": share(sum(right(r) for r in of["faulty"]), len(of["faulty"])),
         "diagnosed_or_proven": share(sum(right(r) or _proven(r) for r in of["faulty"]), len(of["faulty"])),
-        "cured": share(sum(r["treated"]["cured"] for r in treated), len(treated)),
+        "curable": share(len(cures), sum("fix" in r for r in of["faulty"])),
+        "cured": share(sum(r["treated"]["cured"] for r in cures), len(cures)),
+        "cured_by_first": share(sum(r["treated"]["first"] for r in cures), len(cures)),
         "healthy_flagged": share(sum(bool(r["flags"]) for r in healthy), len(healthy)),
         "neutral_flagged": share(sum(bool(r["flags"]) for r in of["neutral"]), len(of["neutral"])),
         "finished": share(sum(r["finished"] for r in of["converged"]), len(of["converged"])),
@@ -229,7 +218,8 @@ def _figures(ran: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def text(figures: dict[str, Any], results: list[dict[str, Any]]) -> str:
-    names = ("detected", "diagnosed", "cured", "healthy_flagged", "neutral_flagged", "finished")
+    names = ("detected", "diagnosed", "curable", "cured", "cured_by_first", "healthy_flagged", "neutral_flagged",
+             "finished")  # fmt: skip
     header = ["seeds", *(n.replace("_", " ") for n in names), "seconds"]
     lines = [[group, *map(_shown, (found[n] for n in names)), found["seconds"]] for group, found in figures.items()]
     parts = [table(header, lines)]
@@ -240,8 +230,25 @@ def text(figures: dict[str, Any], results: list[dict[str, Any]]) -> str:
         parts.append(table(["the catalogue's fault", "first finding"], listed))
     missed = [line_of(r) for r in results if "left_out" in r or (not right(r) and r["kind"] != "neutral")]
     parts.append("\n".join([f"not right: {len(missed)}", *missed]))
+    parts += cures_of(results)
     parts.append("\n".join(["not rebuilt:", *(f"{name}: {reason}" for name, reason in OMITTED.items())]))
     return "\n\n".join(parts)
+
+
+def cures_of(results: list[dict[str, Any]]) -> list[str]:
+    """Programs that a fix mends and the doctor does not, by reason, and those that their fix does not mend."""
+    asked = [r for r in results if "fix" in r]
+    missed = [r for r in asked if curable(r) and not r["treated"]["cured"]]
+    beyond = [r for r in asked if not curable(r)]
+    reasons = Counter(r["treated"]["why"] for r in missed)
+    parts = []
+    for reason, count in reasons.most_common():
+        listed = [line_of_cure(r) for r in missed if r["treated"]["why"] == reason]
+        parts.append("\n".join([f"curable and not cured, {reason}: {count}", *listed]))
+    if beyond:
+        listed = [f"{r['id']} {r['seed']}: {r['fix']['said']}" for r in beyond]
+        parts.append("\n".join([f"not mended by the catalogue's fix: {len(beyond)}", *listed]))
+    return parts
 
 
 def _shown(part: dict[str, Any]) -> str:

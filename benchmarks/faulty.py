@@ -57,8 +57,6 @@ class Program:
     options: dict[str, Any] = field(default_factory=dict)
     odds: bool = False
     """Whether the fault is one of some seeds only: then it is asked for before training, as a probability."""
-    curable: bool = True
-    """Whether the catalogue's fix works on re-run, or was not run."""
     note: str = ""
 
 
@@ -228,7 +226,7 @@ QUESTIONS = (
     Program("SO-34311586", dense([2, 2, 3, 1], ["sigmoid", "sigmoid", "softmax"], NARROW),
             lambda: of.typed([[0, 0], [0, 1], [1, 0], [1, 1], [0, 0], [1, 1]], of.column([0, 1, 1, 0, 0, 0])), MSE,
             SGD(1e-3, momentum=0.9, nesterov=True), 32, 20,
-            ("softmax-of-one", "learning-rate-too-low", "too-few-steps", "small-initialisation"), curable=False),
+            ("softmax-of-one", "learning-rate-too-low", "too-few-steps", "small-initialisation")),
     Program("DM-58572274", dense([2, 2, 2, 1], ["relu"] * 3),
             lambda: of.typed(of.xor()[0], of.column([1, 0, 0, 1])), binary_of_cut, ADAM(1e-3), 32, 10,
             ("probability-loss-on-logits", "too-few-steps", "learning-rate-too-low")),
@@ -239,7 +237,7 @@ QUESTIONS = (
             lambda: of.line(lambda x: np.repeat(x[:, None] ** 2, 10, axis=1), 0, 10, 1000), MSE, ADAM(1e-3), 32, 5,
             ("targets-out-of-range", "shapes-broadcast"), note="the label, broadcast to ten outputs, is given tenfold"),
     Program("FL-56380303", dense([20, 20, 20, 20], ["relu", "relu", "linear"]), of.bits, CE, SGD(0.01), 50, 10,
-            ("learning-rate-too-low", "too-few-steps", "stalled-loss", "overfit-fails"), curable=False,
+            ("learning-rate-too-low", "too-few-steps", "stalled-loss", "overfit-fails"),
             note="not a gradient problem: parities; the published label is optimizer and rate"),
     Program("DM-54282951", images(3, 12, [(32, 1)], [64, 1], "linear", pools=False), _flat_images, binary_of_cut,
             optim.RMSprop(1e-3), 32, 20, ("probability-loss-on-logits",)),
@@ -280,7 +278,7 @@ QUESTIONS = (
     Program("FL-41600519", dense([30, 600, 400, 100, 1], ["relu"] * 3 + ["sigmoid"], drop=0.5), _higgs,
             "binary_cross_entropy", optim.RMSprop(1e-3), 1, 1, ("input-scale-uneven", "input-scale-large")),
     Program("DM-69901379", dense([10, *[10] * 5, 1], "relu"), _independent, MSE, ADAM(1e-4), 32, 60,
-            ("input-scale-large", "target-scale", "uninformative-labels"), curable=False),
+            ("input-scale-large", "target-scale", "uninformative-labels")),
     Program("DM-44758894", dense([7, 16, 1], ["relu"] * 2), lambda: _answers(of.classification(1000, 7)), MSE,
             SGD(0.01), 32, 5, ("relu-for-labels",)),
     Program("FL-46995209", dense([1, 10, 90, *[10] * 9, 1], ["tanh"] * 12),
@@ -314,7 +312,7 @@ QUESTIONS = (
             lambda: (of.mnist(2000)[0].reshape(-1, 784) / 255, of.one_hot(of.mnist(2000)[1])), cross_entropy_of_shares,
             ADAM(1e-3), 32, 5, ("probability-loss-on-logits",)),
     Program("FL-37213388", dense([64, 100, 200, 200, 10], "relu"), _some_random, CE, ADAM(1e-3), 32, 2,
-            RATE, curable=False, note="two in five labels are chance by design, which no rule sees from training rows"),
+            RATE, note="two in five labels are chance by design, which no rule sees from training rows"),
 )  # fmt: skip
 
 CHECKER = (

@@ -10,10 +10,11 @@ from peers import peer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import doctor
+from benchmarks import cures, doctor
 from benchmarks.faulty import OMITTED, PROGRAMS
 from benchmarks.healthy import CONVERGED, HEALTHY
 from chainrule.doctor.rules import all_rules
+from chainrule.doctor.treat.prescribe import TRANSFORMATIONS
 
 peer("sklearn")  # the programs' data come with it
 
@@ -74,6 +75,42 @@ def test_figures_count_detection_diagnosis_and_false_alarms():
     assert found["all"]["finished"]["is"] == 1 and found["held_out"]["finished"]["of"] == 1
     assert found["0"]["confusion"] == {"dead-layer": {"dead-layer": 1, "saturated": 1, "no flag": 1}}
     assert "not right: 4" in doctor.text(found, ran)
+
+
+def test_every_faulty_program_has_the_fix_that_the_catalogue_names():
+    faulty = {program.id for program in PROGRAMS if program.kind == "faulty"}
+    assert faulty == {*cures.FIXES, *cures.NOT_REPLAYED} and not set(cures.FIXES) & set(cures.NOT_REPLAYED)
+    assert all(remedy.id in TRANSFORMATIONS for fix in cures.FIXES.values() for remedy in fix)
+
+
+def mended(name: str, works: bool, cured: bool, first: bool = False, why: str = "") -> dict:
+    fix = {"works": works, "said": "what its fix did"}
+    return result("faulty", "dead-layer") | {"id": name, "fix": fix, "treated": {
+        "cured": cured, "first": first, "alternative": False, "why": why, "cure": ""}}  # fmt: skip
+
+
+def test_cures_are_counted_where_the_fix_of_the_catalogue_works():
+    ran = [
+        mended("a", works=True, cured=True, first=True),
+        mended("b", works=True, cured=True),
+        mended("c", works=True, cured=False, why="no remedy helps"),
+        mended("d", works=False, cured=True, first=True),
+        mended("e", works=False, cured=False, why="the time was up"),
+    ]
+    found = doctor.summary(ran)["all"]
+    assert found["curable"]["is"] == 3 and found["curable"]["of"] == 5
+    assert found["cured"] == {"of": 3, "is": 2, "share": pytest.approx(2 / 3)} and found["cured_by_first"]["is"] == 1
+    said = doctor.text(doctor.summary(ran), ran)
+    assert "curable and not cured, no remedy helps: 1\nc 0: dead-layer; its fix: what its fix did" in said
+    assert "not mended by the catalogue's fix: 2" in said and "the time was up" not in said
+
+
+def test_a_program_is_measured_with_its_fix_and_its_treatment():
+    found = doctor.measured("TDC-SO-IPS17", 0, 15.0)
+    assert (
+        found["fix"]["works"] and found["fix"]["replayed"] and "scale-learning-rate(lr=0.001)" in found["fix"]["said"]
+    )
+    assert found["treated"]["cured"] and found["treated"]["first"] and not found["treated"]["why"]
 
 
 def test_a_run_goes_on_where_it_was_broken_off(tmp_path, capsys):

@@ -2,6 +2,10 @@
 
 import pytest
 
+from chainrule.cli.mended import mended
+from chainrule.cli.settings import Settings
+from chainrule.doctor import Remedy
+
 
 @pytest.fixture
 def low(command):
@@ -16,6 +20,33 @@ def test_a_run_is_judged_and_treated(command, low):
     assert command("doctor", "low", "--select", "CR1", "--json").code == 0
     treated = command("doctor", "low", "--treat", "--budget", 40, "--json")
     assert treated.json["trials"]["cure"]["code"] == "CR302" and "proven: " in treated.err
+    again = treated.json["command"]
+    assert again[:3] == ["chainrule", "train", "digits"] and again[again.index("--layers") + 1] == "16"
+    cured = command(*again[1:], "--run", "cured", "-q", "--json")
+    assert cured.code == 0 and cured.json["validation"]["accuracy"] > 0.8
+    assert command("doctor", "cured").code == 0
+
+
+def test_the_command_that_carries_out_a_cure_has_only_the_options_that_differ():
+    settings = Settings(
+        "rows.csv", target="y", ignore=("a", "b c"), layers=(8, 8), activation="sigmoid", schedule="step"
+    )
+    cure = (
+        Remedy("change-activation", "", {"activation": "ReLU"}),
+        Remedy("scale-learning-rate", "", {"factor": 10.0}),
+        Remedy("train-longer", "", {"factor": 10}),
+        Remedy("widen-layer", "", {"factor": 4}),
+        Remedy("insert-normalisation", "", {"at": "hidden"}),
+        Remedy("clip", "", {"clip_norm": 1.0}),
+        Remedy("schedule", "", {"schedule": "constant"}),
+    )
+    assert " ".join(mended(settings, cure, 1e-3)) == (
+        "train rows.csv --target y --ignore a --ignore b c --layers 32,32 --batch-norm --lr 0.01 --epochs 300 "
+        "--clip-norm 1"
+    )
+    for missing in (Remedy("residual", ""), Remedy("change-activation", "", {"activation": "SELU"}),
+                    Remedy("insert-normalisation", "", {"at": "input"})):  # fmt: skip
+        assert mended(settings, (missing,), 1e-3) is None
 
 
 def test_a_report_is_written_in_the_form_of_its_name_and_never_over_another(command, low, tmp_path):

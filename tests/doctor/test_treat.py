@@ -19,15 +19,17 @@ from chainrule.doctor import Remedy, judge
 from chainrule.doctor.rules import all_rules
 from chainrule.doctor.treat import crew as crews
 from chainrule.doctor.treat.change import NotApplicable
-from chainrule.doctor.treat.compare import Comparison, permutation_p
+from chainrule.doctor.treat.compare import Comparison, paired_p, permutation_p
 from chainrule.doctor.treat.crew import Crew
 from chainrule.doctor.treat.job import Job, perform
 from chainrule.doctor.treat.luggage import pack, unpack
 from chainrule.doctor.treat.plan import copy_of, forget
 from chainrule.doctor.treat.prescribe import BY_HAND, TRANSFORMATIONS, prescribe
 from chainrule.doctor.treat.replay import Replays
-from chainrule.doctor.treat.subject import plan_with
-from chainrule.errors import ArgumentError
+from chainrule.doctor.treat.subject import plan_with, with_baseline
+from chainrule.doctor.treat.treat import treat
+from chainrule.errors import ArgumentError, NonFiniteError
+from chainrule.training import Run
 
 if "faulty" not in sys.modules:
     spec = importlib.util.spec_from_file_location("faulty", Path(__file__).with_name("faulty.py"))
@@ -142,7 +144,7 @@ def test_stacked_faults_are_peeled_and_the_cure_has_no_part_too_many():
 
 
 def test_a_part_that_a_cure_does_not_need_is_dropped():
-    from chainrule.doctor.treat.subject import Subject, with_baseline
+    from chainrule.doctor.treat.subject import Subject
     from chainrule.doctor.treat.treat import _Course
 
     plan = with_baseline(planned(small(optimizer=optim.Adam(1e-6))))
@@ -156,7 +158,110 @@ def test_a_part_that_a_cure_does_not_need_is_dropped():
         assert course._whole_cure(last).remedies == (needed,)
 
 
+def test_a_treatment_of_ones_own_is_proven_or_refused():
+    report = small(optimizer=optim.Adam(1e-6)).examine()
+    rate, longer = Remedy("scale-learning-rate", "", {"lr": 1e-2}), Remedy("train-longer", "", {"factor": 2})
+    trials = report.treat(budget=30, on_trial=quiet, workers=0, remedies=(rate, longer))
+    assert trials.cure is not None and trials.cure.remedies == (rate, longer) and len(trials) == 1
+    assert str(trials.cure).startswith("proven: scale-learning-rate(lr=0.01) and train-longer(factor=2): ")
+    with pytest.raises(NotApplicable, match="no BatchNorm1d"):
+        report.treat(budget=30, on_trial=quiet, workers=0, remedies=(Remedy("replace-normalisation", ""),))
+    healthy = small(epochs=30).examine()
+    trials = healthy.treat(
+        budget=30, on_trial=quiet, workers=0, remedies=(Remedy("scale-learning-rate", "", {"lr": 1e-6}),)
+    )
+    assert trials.cure is None and trials.trials[0].verdict == "worse"
+
+
+def test_a_loss_that_climbs_is_cured_by_its_sign_with_any_optimizer():
+    x, y = faulty.generated("moons", 0)
+
+    def climbing(prediction, target):
+        return -ops.cross_entropy(prediction, target)
+
+    run = cr.fit(faulty.mlp(2, 8, 2)(), (x, y), loss=climbing, optimizer=optim.Adam(1e-2), epochs=4, progress=False)
+    trials = run.examine().treat(budget=30, on_trial=quiet, workers=0, remedies=(Remedy("restore-sign", ""),))
+    assert trials.cure is not None and min(trials.cure.after) > 0.3 > max(trials.cure.before), str(trials)
+
+
+def test_what_helps_and_needs_more_updates_gets_them():
+    """Zero first weights and ten updates: mended weights have no time to show what they can do."""
+    x, y = faulty.generated("moons", 0)
+    hidden = [layer for _ in range(4) for layer in (nn.Linear(2, 2, init=nn.Zeros()), nn.Tanh())]
+    net = nn.Sequential(*hidden, nn.Linear(2, 2))
+    run = cr.fit(net, (x, y), loss="cross_entropy", optimizer=optim.Adam(1e-3), epochs=1, progress=False)
+    flagged = judge(all_rules()[0].sick[0]).flags[0]
+    remedy = Remedy("change-initialiser", "", {"init": "auto"})
+    accused = replace(run.examine(), findings=(replace(flagged, remedy=(remedy,)),), tried=[])
+    nothing = replace(accused, findings=())
+    plan = with_baseline(planned(run))
+    trials = treat(accused, plan, lambda plan, seconds: nothing, budget=60, on_trial=quiet, workers=0)
+    assert trials.cure is not None, str(trials)
+    assert [r.id for r in trials.cure.remedies] == ["change-initialiser", "train-longer"], str(trials)
+    alone = [t for t in trials if len(t.remedies) == 1]
+    assert {t.remedies[0].id for t in alone} == {"change-initialiser", "train-longer"}
+    assert not any(t.proven for t in alone)
+
+
 # ------------------------------------------------------------------------------------------------ replays
+
+
+def gone_wrong(folder, **more):
+    """Two moons with a rate that is blown up for the last epoch; its last checkpoint but one is from before."""
+    net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 2))
+    options = {"epochs": 6, "optimizer": optim.Adam(1e-2), "run_dir": folder / "run", "checkpoint_every": 16,
+               "learning_rate_schedule": optim.MultiStepLR([5], gamma=3000.0)} | more  # fmt: skip
+    return small(net, **options)
+
+
+@pytest.mark.parametrize("optimizer", [optim.Adam(1e-2), optim.SGD(0.1, momentum=0.9)])
+def test_a_replay_from_a_checkpoint_makes_the_same_updates_as_fit(tmp_path, optimizer):
+    from chainrule.doctor.treat.subject import with_start
+
+    run = gone_wrong(tmp_path, optimizer=optimizer)
+    report = run.examine()
+    plan = with_start(with_baseline(planned(run)), run, report)
+    assert plan.start is not None and 0 < plan.start.step < run.step and plan.start.batch > 0
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    pack(plan, folder)
+    for base in (plan, unpack(folder)):
+        outcome, bench, losses = perform(base, Job(late=True), Replays())
+        assert losses == run.losses[plan.start.step :] and outcome.steps == run.step - plan.start.step
+        for name, array in run.net.state_dict().items():
+            np.testing.assert_array_equal(bench.net.state_dict()[name], array)
+    outcome, bench, losses = perform(plan, Job(), Replays())  # and from the first weights as ever
+    assert losses == run.losses
+
+
+def test_a_run_that_goes_wrong_is_treated_from_the_checkpoint_before(tmp_path):
+    run = gone_wrong(tmp_path)
+    trials = run.examine().treat(budget=60, on_trial=quiet, workers=0)
+    assert trials.cure is not None and trials.cure.remedies[0].id == "schedule", str(trials)
+    assert 0 < trials.cure.begins < run.step and trials.cure.steps == run.step - trials.cure.begins
+    assert f"from the checkpoint at update {trials.cure.begins}" in str(trials)
+    assert trials.cure.to_dict()["begins"] == trials.cure.begins
+
+
+def test_a_run_that_was_wrong_from_the_start_is_treated_from_the_start(tmp_path):
+    from chainrule.doctor.treat.subject import with_start
+
+    run = small(optimizer=optim.Adam(1e-6), run_dir=tmp_path / "run", checkpoint_every=8)
+    report = run.examine()
+    assert with_start(with_baseline(planned(run)), run, report).start is None
+
+
+def test_a_run_that_broke_off_is_replayed_to_its_planned_end(tmp_path):
+    options = {"learning_rate_schedule": optim.MultiStepLR([5], gamma=1e30), "optimizer": optim.SGD(0.1)}
+    with pytest.raises(NonFiniteError):
+        gone_wrong(tmp_path, **options)
+    run = Run.load(tmp_path / "run")
+    x, y = faulty.generated("moons", 0)
+    report = run.examine((x, y))
+    plan = plan_with(run, report.record, (x, y))
+    assert plan.steps == 6 * plan.updates_an_epoch > run.step
+    trials = report.treat(budget=60, on_trial=quiet, data=(x, y), workers=0)
+    assert trials.cure is not None and trials.cure.effect > 0.5, str(trials)
 
 
 def test_a_replay_makes_the_same_updates_as_fit():
@@ -393,3 +498,20 @@ def test_a_treated_report_shows_the_cure_in_every_form(tmp_path):
     found = json.loads(report.save(tmp_path / "report.json").read_text(encoding="utf-8"))["trials"]
     assert found["cure"]["chainrule"] == trials.cure.chainrule and len(found["trials"]) == len(trials)
     assert "torch.optim" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_p_of_pairs_is_the_share_of_all_exchanges_within_seeds():
+    random = np.random.default_rng(0)
+    for n in (1, 2, 5, 8):
+        before, gain = random.normal(size=n), random.normal(0.5, 1.0, size=n)
+        sums = [float(np.dot(signs, gain)) for signs in itertools.product((-1, 1), repeat=n)]
+        wanted = sum(s >= gain.sum() - 1e-9 for s in sums) / 2**n
+        assert paired_p(before, before + gain) == pytest.approx(wanted)
+
+
+def test_a_fault_of_one_seed_in_four_is_proven_by_more_seeds_only():
+    dead = np.arange(24) % 4 == 0
+    before, after = np.where(dead, 0.0, 0.8), np.full(24, 0.8) + 0.001 * np.sin(np.arange(24))
+    assert not Comparison(tuple(before[:6]), tuple(after[:6])).proven
+    assert Comparison(tuple(before), tuple(after)).proven
+    assert not Comparison(tuple(before), tuple(before[::-1])).proven

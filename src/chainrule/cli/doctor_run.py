@@ -38,10 +38,15 @@ def examine_run(path: Path, asked: Asked, output: Output) -> int:
     if asked.treat:
         report.treat(asked.budget, on_trial=lambda trial: _say(trial, output))
         output.show(f"{report.trials}")
-    _next(path, report, asked, output)
+    command = _mended(path, report)
+    if command is not None:
+        output.next(*command)
+    else:
+        _next(path, report, asked, output)
     from chainrule.doctor.reports.plain_data import as_data
 
-    output.result({**as_data(report), "run": str(path)})
+    again = None if command is None else ["chainrule", *command]
+    output.result({**as_data(report), "run": str(path), "command": again})
     return _code(report, asked.fail_on)
 
 
@@ -85,6 +90,19 @@ def _next(path: Path, report: Report, asked: Asked, output: Output) -> None:
         output.next("doctor", str(path), "--treat")
     else:
         output.next("report", str(path), "--open")
+
+
+def _mended(path: Path, report: Report) -> tuple[str, ...] | None:
+    """The command that trains with the proven cure; None where there is none, or no option for it."""
+    from chainrule.cli.mended import mended
+    from chainrule.record import RunDirectory
+
+    settings = kept_settings(path) if report.trials is not None else None
+    if settings is None or report.trials is None or report.trials.cure is None:
+        return None
+    with RunDirectory.open(path) as directory:
+        lr = directory.config.optimizer.arguments["lr"]
+    return mended(settings, report.trials.cure.remedies, lr)
 
 
 def _code(report: Report, fail_on: str) -> int:

@@ -2,12 +2,13 @@
 
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from chainrule.doctor.finding import Finding
+from chainrule.doctor.rule import Remedy
 from chainrule.doctor.standing import Standing
 from chainrule.doctor.trials import Trial, Trials
 from chainrule.errors import ArgumentError, ChainruleError
@@ -62,13 +63,16 @@ class Report:
         *,
         data: Any = None,
         workers: int | None = None,
+        remedies: Sequence[Remedy] = (),
     ) -> Trials:
         """Try the remedies on replays of the same training, for at most `budget` seconds; what is proven is the cure.
 
         on_trial: called with each Trial as it is settled; without it each is printed. data: (x, y) as the network and
-        the loss take them, for a run that was loaded. workers: processes for replays; 0: this one.
+        the loss take them, for a run that was loaded. workers: processes for replays; 0: this one. remedies: a
+        treatment of your own, all of them together, in place of the findings'.
 
-        ArgumentError: the report is of a record alone, or the rows are gone.
+        ArgumentError: the report is of a record alone, or the rows are gone. NotApplicable: a remedy of yours changes
+        nothing here.
         """
         if self.treatment is None:
             raise ArgumentError(
@@ -76,7 +80,7 @@ class Report:
                 "loss: use run.examine().treat() or chainrule.diagnose(net, (x, y), loss=...).treat(); findings name "
                 "what to change by hand"
             )
-        found = self.treatment(self, data, budget=budget, on_trial=on_trial, workers=workers)
+        found = self.treatment(self, data, budget=budget, on_trial=on_trial, workers=workers, remedies=tuple(remedies))
         self.tried.append(found)
         return found
 

@@ -20,7 +20,7 @@ class Trial:
 
     code: str
     name: str
-    """Of the finding that named the remedies."""
+    """Of the finding that named the remedies; code and name are empty for a treatment that somebody asked for."""
     remedies: tuple[Remedy, ...]
     verdict: Verdict
     before: tuple[float, ...]
@@ -42,6 +42,8 @@ class Trial:
     said: str = ""
     """Why it ended as it did, if there is more to say."""
     seconds: float = 0.0
+    begins: int = 0
+    """Updates made before its replays begin: those of a checkpoint of the run, or 0."""
 
     @property
     def proven(self) -> bool:
@@ -68,20 +70,23 @@ class Trial:
         """The mean scores, how many seeds they are of, and p: "3% -> 97% of the training loss, 3 seeds (p 0.05)"."""
         spread = f" (p {self.p:.2g})" if self.seeds > 1 else ""
         seeds = f"{self.seeds} seed{'s' if self.seeds != 1 else ''}"
-        return f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}"
+        begins = f", from the checkpoint at update {self.begins:,}" if self.begins else ""
+        return f"{_mean(self.before)} -> {_mean(self.after)} of the {self.measure}, {seeds}{spread}{begins}"
 
     @property
     def row(self) -> tuple[str, ...]:
         """The trial as a row of a table: treatment, finding, verdict, before, after, seeds, p."""
         p = f"{self.p:.2g}" if self.seeds > 1 else ""
+        cause = f"{self.code} {self.name}".strip()
         return (
-            f"{self.title}{' (' + self.said + ')' if self.said else ''}", f"{self.code} {self.name}", self.verdict,
+            f"{self.title}{' (' + self.said + ')' if self.said else ''}", cause, self.verdict,
             _mean(self.before), _mean(self.after), str(self.seeds), p,
         )  # fmt: skip
 
     def __str__(self) -> str:
         said = f"; {self.said}" if self.said else ""
-        return f"{self.verdict}: {self.title} for {self.code} {self.name}: {self.figures}{said}"
+        cause = f" for {self.code} {self.name}" if self.code else ""
+        return f"{self.verdict}: {self.title}{cause}: {self.figures}{said}"
 
     def to_dict(self) -> dict[str, Any]:
         """The trial as plain data."""
@@ -90,7 +95,7 @@ class Trial:
             "remedies": [_plain(r) for r in self.remedies], "mended": [_plain(r) for r in self.mended],
             "before": list(self.before), "after": list(self.after),
             "effect": self.effect, "measure": self.measure, "p": self.p, "steps": self.steps, "said": self.said,
-            "chainrule": self.chainrule, "pytorch": self.pytorch, "seconds": self.seconds,
+            "chainrule": self.chainrule, "pytorch": self.pytorch, "seconds": self.seconds, "begins": self.begins,
         }  # fmt: skip
 
 
@@ -154,7 +159,7 @@ class Trials:
         cure, lines = self.cure, []
         if cure is not None:
             lines += [f"proven cure: {cure.title}", f"  {cure.figures}"]
-            lines += [f"  {line}" for line in cure.chainrule.splitlines()[:4]]
+            lines += [f"  {line}" for line in cure.chainrule.splitlines()[:6]]
             if self.left:
                 lines.append(f"  still flagged with it: {', '.join(self.left)}")
         else:

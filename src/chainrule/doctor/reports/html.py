@@ -7,7 +7,7 @@ from html import escape
 from chainrule.doctor.finding import Finding
 from chainrule.doctor.report import Report
 from chainrule.doctor.reports.table import layer_table
-from chainrule.doctor.trials import Trials
+from chainrule.doctor.trials import Trial, Trials
 from chainrule.record import Quantity, RunRecord
 
 STYLE = """
@@ -90,7 +90,7 @@ def _treatment(trials: Trials | None) -> Iterator[str]:
         yield (
             f'<article class="cure"><h3>{escape(cure.title)}</h3><p>{escape(cure.figures)}: share of what a constant '
             "prediction leaves open, without and with the change, on the same seeds and batches.</p>"
-            f"{_diff(cure.chainrule)}<p>In PyTorch:</p>{_diff(cure.pytorch)}</article>"
+            f"{_diff(cure.chainrule)}{_pytorch(cure)}</article>"
         )
     if trials.trials:
         names = ("treatment", "for", "verdict", "before", "after", "seeds", "p")
@@ -106,6 +106,13 @@ def _treatment(trials: Trials | None) -> Iterator[str]:
     for word, said in trials.remarks:
         listed = "".join(f"<li>{escape(line)}</li>" for line in said)
         yield f'<p class="soft">{escape(word.capitalize())}:</p><ul class="soft">{listed}</ul>'
+
+
+def _pytorch(cure: Trial) -> str:
+    """The lines in PyTorch's words, where they differ."""
+    if cure.pytorch == cure.chainrule:
+        return '<p class="soft">The same in PyTorch.</p>'
+    return f"<p>In PyTorch:</p>{_diff(cure.pytorch)}"
 
 
 def _diff(text: str) -> str:

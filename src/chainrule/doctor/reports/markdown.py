@@ -36,7 +36,8 @@ def _treatment(trials: Trials | None) -> Iterator[str]:
     if cure is not None:
         yield f"**{cure.title}**: {cure.figures}."
         yield f"```diff\n{cure.chainrule}\n```"
-        yield f"In PyTorch:\n\n```diff\n{cure.pytorch}\n```"
+        alike = cure.pytorch == cure.chainrule
+        yield "The same in PyTorch." if alike else f"In PyTorch:\n\n```diff\n{cure.pytorch}\n```"
     if trials.trials:
         rows = [["treatment", "for", "verdict", "before", "after", "seeds", "p"], ["---", "---", "---", *["---:"] * 4]]
         rows += [list(t.row) for t in trials]

@@ -26,6 +26,11 @@ class TargetsOutOfRange(Rule):
             {"activation": None},
         ),
         Remedy("scale-targets", "Or scale the targets into the range of the output."),
+        Remedy(
+            "change-output",
+            "If they are classes: one output a class, with loss='cross_entropy'.",
+            {"outputs": "classes"},
+        ),
     )
     source = "follows from the range of the function; 20 of the catalogue's programs have it"
     proof = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from chainrule.doctor.treat.change import Change, NotApplicable, same
 from chainrule.doctor.treat.plan import Plan
+from chainrule.graph import Tensor
+from chainrule.ops import stop_gradient
 from chainrule.optim import SGD, Adam, LinearLR, Optimizer
 from chainrule.optim.describe import OPTIMIZERS
+from chainrule.training.head import Loss
 
 Treated = tuple[Plan, Change]
 
@@ -163,6 +166,23 @@ def redraw(plan: Plan, seed: int = 1) -> Treated:
     return replace(plan, seed=plan.seed + 1000 * seed, drawn=True), same(
         (f"seed={plan.seed}", f"seed={plan.seed + 1000 * seed}")
     )
+
+
+@dataclass(frozen=True)
+class Reversed:
+    """The value of a loss, with every derivative of the other sign."""
+
+    loss: Loss
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        value = self.loss(prediction, target)
+        return 2 * stop_gradient(value) - value
+
+
+def restore_sign(plan: Plan) -> Treated:
+    """Step the other way: wherever a sign is lost, in the loss, the gradient or the update, this gives it back."""
+    where = "or wherever the sign was lost: the reversed step learns"
+    return replace(plan, loss=Reversed(plan.loss)), same(("", "loss = -loss"), where=where)
 
 
 def check_sign(plan: Plan) -> Treated:

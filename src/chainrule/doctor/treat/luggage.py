@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.doctor.treat.plan import Plan, Truth
+from chainrule.doctor.treat.plan import Plan, Start, Truth
 from chainrule.nn import description_of, sequential_of
 from chainrule.nn.module import State
 from chainrule.ops import LOSSES
@@ -45,6 +45,7 @@ def pack(plan: Plan, folder: Path) -> None:
         "truth": asdict(plan.truth),
         "options": {"norm": plan.options.clip.norm, "value": plan.options.clip.value, "l1": plan.options.l1,
                     "l2": plan.options.l2},
+        "start": None if plan.start is None else {n: getattr(plan.start, n) for n in POSITION},
         **{name: getattr(plan, name) for name in PLAIN},
     }  # fmt: skip
     arrays = {"x": plan.x, "y": plan.y}
@@ -52,12 +53,18 @@ def pack(plan: Plan, folder: Path) -> None:
         arrays |= {"held_x": plan.held[0], "held_y": plan.held[1]}
     if not plan.drawn:
         arrays |= {f"net.{n}": s.array for n, s in states.items()}
+    if plan.start is not None:
+        arrays |= {f"start.{n}": a for n, a in plan.start.arrays.items()}
     folder.joinpath(SPEC).write_text(json.dumps(spec), encoding="utf-8")
     save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / ARRAYS)
 
 
 PLAIN = ("loss_name", "steps", "batch_size", "shuffle", "drop_last", "skip_bad", "seed", "patience", "drawn", "backend")
 """Fields of a plan that JSON holds as they are."""
+
+
+POSITION = ("step", "epoch", "batch", "schedule")
+"""Fields of a start that JSON holds as they are."""
 
 
 def unpack(folder: Path) -> Plan:
@@ -77,6 +84,7 @@ def unpack(folder: Path) -> Plan:
     values = {n.removeprefix("net."): a for n, a in arrays.items() if n.startswith("net.")}
     if values:
         net.load_state_dict(values, strict=False)
+    begun = {n.removeprefix("start."): a for n, a in arrays.items() if n.startswith("start.")}
     options = spec["options"]
     return Plan(
         net=net, loss=_loss_of(spec["loss"]), x=arrays["x"], y=arrays["y"],
@@ -84,6 +92,7 @@ def unpack(folder: Path) -> Plan:
         optimizer=from_description(spec["optimizer"]),
         schedule=None if spec["schedule"] is None else from_description(spec["schedule"], LearningRateSchedule),
         options=StepOptions() if not any(options.values()) else checked_options(**_named(options)),
+        start=None if spec["start"] is None else Start(arrays=begun, **spec["start"]),
         **{name: spec[name] for name in PLAIN},
     )  # fmt: skip
 

@@ -25,8 +25,12 @@ ON_LOGITS = {
     "binary_cross_entropy": "binary_cross_entropy_with_logits",
     "nll": "cross_entropy",
     "probability_cross_entropy": "cross_entropy",
+    "share_cross_entropy": "cross_entropy",
     "cross_entropy": "cross_entropy",
 }
+
+MOST_CLASSES = 100
+"""Whole numbers from 0 on that may be classes."""
 
 
 def without_activation(net: Module) -> tuple[Module, Pair | None]:
@@ -56,7 +60,8 @@ def change_output(plan: Plan, activation: str | None = None, loss: str | None = 
     if outputs == "classes" and loss is None and plan.loss_name != "cross_entropy":
         loss = "cross_entropy"  # one output a class is what that loss takes
     if loss is None and activation is None and plan.loss_name == "binary_cross_entropy" and line is not None:
-        loss = "binary_cross_entropy_with_logits"  # probabilities are what that loss takes
+        # Probabilities are what that loss takes; numbers beyond them have a loss of their own.
+        loss = "binary_cross_entropy_with_logits" if plan.y.min() >= 0 and plan.y.max() <= 1 else "mse"
     made = with_network(plan, net)
     if loss is not None:
         made = _with_loss(made, loss)
@@ -112,6 +117,8 @@ def _classes(plan: Plan) -> int:
     y = plan.y
     if not plan.truth.integers or y.reshape(len(y), -1).shape[1] != 1 or float(y.min()) < 0:
         raise NotApplicable("the targets are no classes: they are not whole numbers from 0 on in one column")
+    if y.max() >= MOST_CLASSES:
+        raise NotApplicable(f"the targets go up to {y.max():g}: so many whole numbers are hardly classes")
     return int(y.max()) + 1
 
 

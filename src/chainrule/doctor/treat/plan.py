@@ -37,6 +37,21 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """A checkpoint from which replays go on, to the same bits where nothing is changed.
+
+    step: updates made before it. epoch, batch: whole epochs, and batches of the next one. arrays: as the checkpoint
+    has them. schedule: the state of the learning-rate schedule.
+    """
+
+    step: int
+    epoch: int
+    batch: int
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """One training. Remedies make another plan of it; the network and the arrays are never written to."""
 
@@ -67,6 +82,8 @@ class Plan:
     scale: tuple[np.ndarray, np.ndarray] | None = None
     """(mean, deviation) of transformed targets: y = (told - mean) / deviation."""
     backend: str | None = None
+    start: Start | None = None
+    """Where remedies of the course of training may begin; None: at the first weights, as all others do."""
 
     @property
     def updates_an_epoch(self) -> int:
@@ -94,21 +111,25 @@ def truth_of(y: np.ndarray, loss: str) -> Truth:
     return Truth(facts.kind, classes, facts.integers, facts.baseline)
 
 
-def plan_of_run(run: Run, rows: Rows, held: Rows | None, formula: str, drawn: bool) -> Plan:
-    """The training that a run made, on its rows. formula: the loss, as the record names it."""
+def plan_of_run(run: Run, rows: Rows, held: Rows | None, formula: str, drawn: bool, whole: bool = False) -> Plan:
+    """The training that a run made, on its rows. formula: the loss, as the record names it.
+
+    whole: all updates that were planned, and not those that were made, as for a run that broke off.
+    """
     config = run.config
     x, y = rows
     loss = run.loss or loss_named(config.loss.name)[1]
-    epochs = run.epoch or config.epochs
     net = copy_of(run.net)
-    return Plan(
+    made = Plan(
         net=net, loss=loss, loss_name=formula, x=x, y=y, held=held, truth=truth_of(y, formula),
-        optimizer=_described(config.optimizer), steps=max(run.step, epochs), drawn=drawn,
+        optimizer=_described(config.optimizer), steps=1, drawn=drawn,
         batch_size=min(config.batch_size * config.accumulate, len(x)), schedule=_schedule(config),
         options=checked_options(config.clip_norm, config.clip_value, config.l1, config.l2), shuffle=config.shuffle,
         drop_last=config.drop_last, skip_bad=config.on_nan == "skip", seed=config.seed,
         patience=config.early_stopping.get("patience"), backend=config.backend,
     )  # fmt: skip
+    planned = config.epochs * made.updates_an_epoch
+    return replace(made, steps=planned if whole or not run.step else run.step)
 
 
 def _described(choice: Choice) -> Any:

@@ -34,6 +34,7 @@ TRANSFORMATIONS: dict[str, Transformation] = {
     "replace-normalisation": network.replace_normalisation,
     "reshape-targets": rows.reshape_targets,
     "residual": network.residual,
+    "restore-sign": course.restore_sign,
     "scale-learning-rate": course.scale_learning_rate,
     "scale-targets": rows.scale_targets,
     "schedule": course.schedule,
@@ -57,7 +58,6 @@ BY_HAND: dict[str, str] = {
     "next-batch": "the loop over batches is yours",
     "order-of-calls": "the loop is yours",
     "reconnect": "forward() is your code",
-    "restore-sign": "where the sign is wrong is in your code",
     "schedule-order": "the loop that steps the schedule is yours",
     "train-mode": "the loop that sets the mode is yours",
     "zero-gradients": "the loop that clears gradients is yours",
@@ -67,6 +67,9 @@ BY_HAND: dict[str, str] = {
 SAME_STEP = ("scale-learning-rate", "warm-up", "schedule", "train-longer", "redraw", "shuffle", "early-stopping",
              "standardise-inputs", "whiten-inputs", "standardise-targets", "scale-targets")  # fmt: skip
 """Remedies after which a compiled step serves as it is: rates, seeds and rows are given to it."""
+
+LATE = ("clip", "decay", "epsilon", "momentum", "scale-learning-rate", "schedule")
+"""Remedies of the course of training, that may begin at any checkpoint: the same parameters and moments go on."""
 
 
 def prescribe(plan: Plan, remedies: Sequence[Remedy]) -> tuple[Plan, tuple[Change, ...]]:

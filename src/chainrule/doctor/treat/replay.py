@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.batches import batch_slices, permutation
-from chainrule.doctor.treat.plan import Plan, Rows, copy_of, forget, truth_of
+from chainrule.doctor.treat.plan import Plan, Rows, Start, copy_of, forget, truth_of
 from chainrule.errors import ChainruleError, NonFiniteError
 from chainrule.graph import Tensor, constant, no_grad
 from chainrule.nn import Module
@@ -77,8 +77,11 @@ class Bench:
         self.step = TrainingStep(forward, self.net, plan.optimizer, plan.options, plan.backend, plan.seed)
         self.moments = {slot: flat.copy() for slot, flat in self.step.state.moments.items()}
 
-    def begin(self, seed: int) -> None:
-        """First weights of the seed, or those that the plan's network held; moments as before the first update."""
+    def begin(self, seed: int, start: Start | None = None) -> None:
+        """First weights of the seed, or those that the plan's network held; moments as before the first update.
+
+        start: weights, moments and count of a checkpoint instead.
+        """
         forget(self.net)  # training keeps what it made
         self.net.train().initialise(seed)
         for name, state in self.net._named_states(State):
@@ -87,6 +90,8 @@ class Bench:
         for slot, flat in self.step.state.moments.items():
             flat[...] = self.moments[slot]
         self.step.state.step, self.step.seed = 0, seed
+        if start is not None:
+            self.step.state.load(start.arrays, start.step)
 
 
 class Replays:
@@ -119,20 +124,18 @@ class Replays:
 
     def _train(self, plan: Plan, bench: Bench, deadline: float) -> tuple[Outcome, Bench, list[float]]:
         began = time.perf_counter()
-        bench.begin(plan.seed)
+        bench.begin(plan.seed, plan.start)
         course = _Course(plan, bench, deadline)
         with bench.step.state.training():
             course.run()
         bench.net.eval()
+        made, seconds = course.made - course.first, time.perf_counter() - began
         if course.fault:
-            return replace(failed(course.fault, course.made), seconds=time.perf_counter() - began), bench, course.losses
+            return replace(failed(course.fault, made), seconds=seconds), bench, course.losses
         if course.best is not None:
             bench.net.load_state_dict(course.best[1])
-        found = measured(plan, bench.net)
-        return (
-            replace(found, steps=course.made, seconds=time.perf_counter() - began, whole=course.whole), bench,
-            course.losses,
-        )  # fmt: skip
+        found = replace(measured(plan, bench.net), steps=made, whole=course.whole)
+        return replace(found, seconds=time.perf_counter() - began), bench, course.losses
 
 
 class _Course:
@@ -140,20 +143,22 @@ class _Course:
 
     def __init__(self, plan: Plan, bench: Bench, deadline: float) -> None:
         self.plan, self.bench, self.deadline = plan, bench, deadline
-        self.made, self.fault, self.whole = 0, "", True
+        start = plan.start or Start(0, 0, 0, {}, plan.schedule.initial() if plan.schedule else {})
+        self.first, self.epoch, self.batch = start.step, start.epoch, start.batch
+        self.made, self.fault, self.whole = start.step, "", True
         self.losses: list[float] = []
-        self.schedule_state = plan.schedule.initial() if plan.schedule else {}
+        self.schedule_state = start.schedule
         self.best: tuple[float, dict[str, np.ndarray]] | None = None
         self.waited = 0
 
     def run(self) -> None:
-        plan, epoch = self.plan, 0
+        plan, epoch, skipped = self.plan, self.epoch, self.batch
         size = min(plan.batch_size, len(plan.x))
         slices = batch_slices(len(plan.x), size, plan.drop_last)
         while self.made < plan.steps and not self.fault and self.whole:
             order = permutation(len(plan.x), plan.seed, epoch) if plan.shuffle else np.arange(len(plan.x))
-            self._epoch([order[s] for s in slices[: plan.steps - self.made]], epoch)
-            epoch += 1
+            self._epoch([order[s] for s in slices[skipped:][: plan.steps - self.made]], epoch)
+            epoch, skipped = epoch + 1, 0
             if plan.schedule is not None and self.losses:
                 held = None if plan.held is None else _loss(plan, self.bench.net, plan.held)
                 self.schedule_state = plan.schedule.observe(
@@ -251,8 +256,10 @@ def _skill(plan: Plan, prediction: np.ndarray, told: np.ndarray) -> float:
     """Balanced accuracy above chance for classes and yes-or-no labels; R2 for numbers."""
     kind = plan.truth.kind
     flat = prediction.reshape(len(prediction), -1).astype(np.float64)
-    if kind == "numbers" and plan.loss_name != "cross_entropy":
+    if kind == "numbers":
         truth = told.reshape(len(told), -1).astype(np.float64)
+        if plan.loss_name == "cross_entropy" and truth.shape[1] == 1:  # numbers that were taken for classes
+            flat = flat.argmax(axis=1).astype(np.float64).reshape(-1, 1)
         if truth.shape != flat.shape:
             return LOST
         rest = float(((truth - truth.mean(axis=0)) ** 2).sum())

@@ -9,14 +9,15 @@ import numpy as np
 
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings
-from chainrule.doctor.treat.plan import Plan, Rows, config_of, copy_of, plan_of_run, truth_of
-from chainrule.doctor.treat.replay import Replays, measured
+from chainrule.doctor.treat.compare import MARGIN
+from chainrule.doctor.treat.plan import Plan, Rows, Start, config_of, copy_of, plan_of_run, truth_of
+from chainrule.doctor.treat.replay import LOST, Replays, measured
 from chainrule.doctor.treat.treat import treat
 from chainrule.doctor.trial.practice import Task
 from chainrule.doctor.trials import Trials
-from chainrule.errors import ArgumentError
+from chainrule.errors import ArgumentError, CheckpointError
 from chainrule.nn import Module
-from chainrule.record import RunRecord
+from chainrule.record import RunDirectory, RunRecord
 from chainrule.record.facts import TrainingFacts
 from chainrule.training.head import targets_for
 
@@ -45,7 +46,10 @@ class Subject:
             if self.run is None:
                 raise ArgumentError("treat: the report of diagnose has its rows; leave data= out")
             plan = plan_with(self.run, report.record, data)
-        return treat(report, with_baseline(plan), self.examine, **options)
+        plan = with_baseline(plan)
+        if self.run is not None:
+            plan = with_start(plan, self.run, report)
+        return treat(report, plan, self.examine, **options)
 
     def examine(self, plan: Plan, seconds: float) -> Report:
         """Train the plan and examine what came out."""
@@ -89,7 +93,38 @@ def plan_with(run: Run, record: RunRecord, data: Any) -> Plan:
         held = run.data.validation_x, targets_for(run.config.loss.name, run.data.validation_y)
     formula = record.facts.head.loss if record.facts.head is not None else run.config.loss.name
     drawn = not any(True for _ in record.layers) or any(layer.init is not None for layer in record.layers)
-    return plan_of_run(run, rows, held, formula, drawn)
+    broke_off = record.facts.not_finite is not None and run.config.on_nan == "stop"
+    return plan_of_run(run, rows, held, formula, drawn, broke_off)
+
+
+def with_start(plan: Plan, run: Run, report: Report) -> Plan:
+    """The plan with the run's last checkpoint before it went wrong, if there is one.
+
+    That is the latest at which training stood better than at its end, and before the step that the first finding names.
+    Without shuffled batches nothing would differ from seed to seed, so nothing could be proven from there.
+    """
+    if run.path is None or plan.patience is not None or not plan.shuffle or plan.batch_size >= len(plan.x):
+        return plan
+    if run.config.accumulate > 1 or not report.flags:
+        return plan
+    before = min(report.flags[0].step or plan.steps, plan.steps)
+    end = LOST if report.record.facts.not_finite is not None else measured(plan, run.net).progress
+    with RunDirectory.open(run.path) as directory:
+        for step in sorted((s for s in directory.checkpoints() if 0 < s < before), reverse=True):
+            try:
+                found = directory.load(step)
+            except CheckpointError:
+                continue
+            if found.header["skipped"]:
+                continue
+            net = copy_of(plan.net)
+            net.load_state_dict({n.removeprefix("net."): a for n, a in found.arrays.items() if n.startswith("net.")})
+            if measured(plan, net.eval()).progress >= end + MARGIN:
+                position, schedule = found.header["position"], found.header["schedule"]
+                return replace(
+                    plan, start=Start(step, position["epoch"], position["batch"], dict(found.arrays), schedule)
+                )
+    return plan
 
 
 def subject_of_task(task: Task, formula: str, training: TrainingFacts, settings: Settings | None) -> Subject:
