@@ -54,7 +54,9 @@ class Case:
 
     def moments(self) -> Iterator[tuple[int, dict[str, dict[Quantity, float]]]]:
         """(step, quantities by layer) at the first and the latest step that was measured."""
-        ends = [(int(found.steps[0]), int(found.steps[-1])) for found in self.record.measurements.values() if len(found)]
+        ends = [
+            (int(found.steps[0]), int(found.steps[-1])) for found in self.record.measurements.values() if len(found)
+        ]
         if not ends:
             return
         for step in dict.fromkeys((min(first for first, _ in ends), max(last for _, last in ends))):
