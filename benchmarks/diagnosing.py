@@ -5,6 +5,7 @@ Run as a program it does one of them in a process of its own and prints the seco
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def _network(widths: tuple[int, ...]) -> Any:
     from chainrule import nn
 
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

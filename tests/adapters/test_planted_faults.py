@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from chainrule import data
-from chainrule.adapters import watch
+from chainrule.adapters import diagnose, watch
+from chainrule.errors import ArgumentError
 from peers import peer
 
 torch = peer("torch")
@@ -269,6 +270,27 @@ def accumulating_with_dropout():
 
 HEALTHY = [dense, deep_dense_with_momentum, images, recurrent, residual_with_schedule, regression, binary,
            accumulating_with_dropout]  # fmt: skip
+
+
+def test_inputs_scaled_twice_are_found_while_training_and_before():
+    x, y = digits()
+    model = body()
+    report = fit(model, (x / 255, y), nn.CrossEntropyLoss(), adam(model), steps=60)
+    assert report.flags[0].code == "CR103", str(report)
+    assert diagnose(model, (x[:256] / 255, y[:256]), loss=nn.CrossEntropyLoss()).flags[0].code == "CR103"
+
+
+def test_batch_normalisation_over_two_rows_is_found_while_training_and_before():
+    model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+    report = fit(model, digits(), nn.CrossEntropyLoss(), adam(model), steps=60, batch=2)
+    assert report.flags[0].code == "CR311", str(report)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*digits()), 2, shuffle=True)
+    assert diagnose(model, loader, loss=nn.CrossEntropyLoss()).flags[0].code == "CR311"
+
+
+def test_a_model_without_parameters_is_refused_by_name():
+    with pytest.raises(ArgumentError, match="ReLU has no parameters"):
+        diagnose(nn.ReLU(), digits(), loss=nn.CrossEntropyLoss())
 
 
 @pytest.mark.parametrize("seed", [0, 1])

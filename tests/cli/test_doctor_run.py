@@ -64,3 +64,6 @@ def test_what_is_no_run_and_options_that_do_not_belong_are_refused(command, low,
     (tmp_path / "train.py").write_text("print(1)\n", encoding="utf-8")
     assert command("doctor", "train.py", "--treat").code == 2
     assert command("doctor", "low", "--ignore", "CR999").code == 2
+    of_bytes = command("doctor", "low/record.sqlite")
+    assert of_bytes.code == 2
+    assert "no Python script" in of_bytes.err and "chainrule doctor 'low'" in of_bytes.err

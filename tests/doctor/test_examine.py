@@ -231,10 +231,10 @@ def test_cross_entropy_over_one_column_is_proved():
     assert "CR403" in [f.code for f in report.flags]
 
 
-def test_a_network_without_parameters_is_diagnosed_all_the_same():
+def test_what_has_no_parameters_and_what_is_no_network_are_refused_by_name():
     x, y = batch()
-    report = cr.diagnose(nn.Sequential(nn.ReLU()), (x, y), loss="cross_entropy")
-    assert report.standing.name == "not started"
+    with pytest.raises(ArgumentError, match=r"Sequential has no parameters.*nothing to learn"):
+        cr.diagnose(nn.Sequential(nn.ReLU()), (x, y), loss="cross_entropy")
     with pytest.raises(ArgumentError, match=r"takes a chainrule\.nn\.Module first"):
         cr.diagnose("net", (x, y), loss="cross_entropy")
 

@@ -247,6 +247,44 @@ def test_samples_are_those_of_every_step():
         np.testing.assert_allclose(few.values, whole.values[few.steps], rtol=1e-4, atol=1e-7)
 
 
+def many(measures, rates, compiled=True):
+    """(step, losses, error, what was measured) of updates in one call."""
+    net = mlp().initialise(1)
+    step = TrainingStep(lambda x, y: cr.cross_entropy(net(x), y), net, optim.Adam(1e-2), StepOptions(), None, seed=3)
+    step.compiles_probes = compiled
+    order = np.random.default_rng(0).permutation(len(IMAGES[0]))[: 30 * len(rates)].reshape(len(rates), 30)
+    losses, error = step.many(IMAGES, order, rates, measures)
+    return step, losses, error, step.take()
+
+
+MIXED = [True, False, False, True, True, False, True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_measured_updates_among_others_in_one_call_are_the_same_to_the_bit(compiled):
+    rates = np.linspace(1e-3, 1e-2, len(MIXED)).tolist()
+    plain, losses, _, nothing = many((), rates)
+    mixed, same, _, (few,) = many(MIXED, rates, compiled)
+    every, _, _, (all_,) = many([True] * len(MIXED), rates, compiled)
+    assert plain.state.theta.tobytes() == mixed.state.theta.tobytes() == every.state.theta.tobytes()
+    assert losses.tobytes() == same.tobytes() and not nothing
+    assert few.steps.tolist() == np.flatnonzero(MIXED).tolist()
+    for place, values in few.columns.items():
+        np.testing.assert_array_equal(values, all_.columns[place][few.steps])
+
+
+@pytest.mark.parametrize("at", [3, 5])  # a measured one, and one that is not
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_refused_update_ends_the_call_whether_it_is_measured_or_not(at, compiled):
+    rates = [1e-3] * at + [float("inf")] * (len(MIXED) - at)
+    plain, losses, error, _ = many((), rates)
+    mixed, same, also, (few,) = many(MIXED, rates, compiled)
+    assert losses.tobytes() == same.tobytes() and len(losses) == at
+    assert str(error) == str(also) and error.step == at + 1
+    assert plain.state.theta.tobytes() == mixed.state.theta.tobytes()
+    assert few.steps.tolist() == [s for s in np.flatnonzero(MIXED) if s < at]
+
+
 # ------------------------------------------------------------------------------------------------ in which steps
 
 

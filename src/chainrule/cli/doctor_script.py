@@ -29,6 +29,12 @@ def examine_script(path: Path, arguments: Sequence[str], steps: int | None, outp
         raise ArgumentError(
             f"there is no script {str(path)!r}; give the path of a Python file: chainrule doctor train.py"
         )
+    with path.open("rb") as file:
+        if b"\0" in file.read(1024):
+            raise ArgumentError(
+                f"{str(path)!r} is no Python script but a file of bytes. Of a run give the directory: chainrule doctor "
+                f"{str(path.parent)!r}"
+            )
     if importlib.util.find_spec("torch") is None:
         raise MissingDependencyError(
             "chainrule doctor train.py watches PyTorch, which is not installed: pip install torch"

@@ -63,6 +63,10 @@ def diagnose(
     """
     if not isinstance(net, Module):
         raise ArgumentError(f"diagnose takes a chainrule.nn.Module first, got {type(net).__name__}")
+    if not any(True for _ in net.parameters()):
+        raise ArgumentError(
+            f"diagnose: this {type(net).__name__} has no parameters, so there is nothing to learn or to judge"
+        )
     began = time.perf_counter()
     name, function = loss_named(loss)
     source = source_of(data, None, target, "error", (name, function), net, seed, 1)

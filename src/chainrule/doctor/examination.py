@@ -18,7 +18,7 @@ from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.ops import LOSSES
 from chainrule.optim.describe import from_description
-from chainrule.record import Facts, RunRecord, measurements_of, read_record, series
+from chainrule.record import Facts, Quantity, RunRecord, measurements_of, read_record, series
 from chainrule.record.facts import NotFinite, StandingFacts
 from chainrule.record.measure_rows import data_facts, sampled
 from chainrule.training.head import loss_named, targets_for
@@ -150,7 +150,7 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     )
     found = [*(measurements_of(begin.trace) if drawn else ()), *measurements_of(look.trace)]
     # What the probes measured in the step itself stands; a look adds what they left out.
-    found = [m for m in found if not (record.measured(m.layer, m.quantity).steps == m.step).any()]
+    found = [m for m in found if not (record.measured(m.layer, Quantity(m.quantity)).steps == m.step).any()]
     record = replace(record, facts=facts).with_measurements(found)
     progress = standing_of(record).progress or 0.0
     facts = replace(facts, standing=standing_facts(look, run.step))

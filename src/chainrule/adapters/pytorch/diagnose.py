@@ -53,6 +53,10 @@ def record_of(
     if not callable(loss):
         raise ArgumentError(f"diagnose: loss is a criterion such as torch.nn.CrossEntropyLoss(), got {loss!r}")
     generators = [g for g in (getattr(data, "generator", None),) if g is not None]
+    if not any(True for _ in model.parameters()):
+        raise ArgumentError(
+            f"diagnose: this {type(model).__name__} has no parameters, so there is nothing to learn or to judge"
+        )
     with untouched(generators), torch.enable_grad():
         batches = _batches(data)
         task = Task(model, batches, loss, optimizer)
