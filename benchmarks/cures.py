@@ -149,6 +149,8 @@ def treated(report: Any, budget: float) -> dict[str, Any]:
 
 def reason_of(found: Any) -> str:
     """Why there is no proven cure."""
+    if any(trial.proven and sum(trial.after) >= MARGIN * trial.seeds for trial in found):
+        return "more updates do as much by themselves"
     if any(trial.proven for trial in found):
         return "what helps does not yet beat a constant prediction"
     if found.untried or any(trial.verdict == "unsettled" for trial in found):

@@ -21,6 +21,7 @@ from chainrule.record.run_record import EMPTY
 
 if TYPE_CHECKING:
     from chainrule.doctor.report import Report
+    from chainrule.doctor.trials import Trials
 
 BUDGET = 6.0
 """Seconds for the checks that practitioners run by hand."""
@@ -39,9 +40,17 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None, budget: fl
     from chainrule.doctor.settings import settings_from
     from chainrule.doctor.verdict import judge
 
-    return judge(
+    report = judge(
         record_of(model, data, loss, optimizer, budget), settings_from(), f"{type(model).__name__} before training"
     )
+
+    def treatment(report: Report, given: Any, workers: int | None = None, **options: Any) -> Trials:
+        from chainrule.adapters.pytorch.treat import treat_model
+
+        task = Task(model, _batches(data if given is None else given), loss, optimizer)
+        return treat_model(task, report, **options)
+
+    return replace(report, treatment=treatment)
 
 
 def record_of(

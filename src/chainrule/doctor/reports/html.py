@@ -36,7 +36,8 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--ink); 
 svg .faint { fill: var(--soft); } .river { fill: var(--river); opacity: .75; }
 .lost { fill: var(--lost); opacity: .85; }
 .curve { fill: none; stroke: var(--river); stroke-width: 1.5; } .axis { stroke: var(--line); }
-article.cure { border-color: var(--good); } pre { overflow-x: auto; font: .85rem/1.5 ui-monospace, monospace; }
+article.cure { border-color: var(--good); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.5 ui-monospace, monospace; }
 pre .added, tr.proven td:nth-child(3) { color: var(--good); } pre .removed { color: var(--error); }
 table.trials td:nth-child(-n+3), table.trials th:nth-child(-n+3) { text-align: left; white-space: normal; }
 """

@@ -15,7 +15,7 @@ class NotApplicable(ChainruleError):
 
 @dataclass(frozen=True)
 class Change:
-    """The lines of one remedy. where: layers, in words; empty for the whole training."""
+    """The lines of one remedy. where: layers, in words, said once; empty for the whole training."""
 
     chainrule: tuple[Pair, ...]
     pytorch: tuple[Pair, ...]
@@ -24,11 +24,9 @@ class Change:
     def diff(self, language: str = "chainrule") -> str:
         """The lines as a diff: "- old" above "+ new"."""
         pairs = self.chainrule if language == "chainrule" else self.pytorch
-        remark = f"    # {self.where}" if self.where else ""
-        lines = []
-        for old, new in pairs:
-            lines += [f"- {old}{remark}"] if old else []
-            lines += [f"+ {new}{remark if not old else ''}"] if new else []
+        lines = [f"{sign} {line}" for pair in pairs for sign, line in zip("-+", pair, strict=True) if line]
+        if self.where and lines:
+            lines[0] += f"    # {self.where}"
         return "\n".join(lines)
 
 
