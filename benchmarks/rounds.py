@@ -20,12 +20,14 @@ SETTLE = 0.25
 """Seconds between two contenders: thread pools spin for up to 0.2 s after their work."""
 STEERING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Variables that choose a BLAS kernel: unset for all, so that each gets the one for this machine."""
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""Unset as well: an installation has the reading of Python's source behind it."""
 COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CHAINRULE_NUM_THREADS")
 
 
 def environment(threads: int, caches: Path | None = None) -> dict[str, str]:
     """Of a worker; ``caches`` is where compiled code is kept between processes, if anywhere but the default."""
-    kept = {k: v for k, v in os.environ.items() if k not in STEERING}
+    kept = {k: v for k, v in os.environ.items() if k not in (*STEERING, BYTECODE)}
     kept |= {name: str(threads) for name in (*COUNTS, THREADS)}
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), kept.get("PYTHONPATH")]))
     if caches is not None:

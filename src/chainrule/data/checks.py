@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import ArgumentError, DataError, DTypeError, ShapeError
+from chainrule.spec import is_masked
 
 Array = np.ndarray[Any, Any]
 
@@ -74,7 +75,7 @@ def array_of(value: Any, name: str) -> Array:
     Refused by name: object, complex, date, structured and extended-precision elements, masked values, sparse matrices,
     ragged lists. Texts and truth values pass (labels may be either); `require_numbers` refuses them for inputs.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         return _unmasked(value, name)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
         raise DTypeError(f"{name} is a sparse matrix ({type(value).__name__}); pass {name}.toarray()")

@@ -12,7 +12,7 @@ from chainrule.errors import ArgumentError, DataDependentError, DTypeError, Shap
 from chainrule.graph.context import context
 from chainrule.graph.primitive import OPERATIONS, Primitive
 from chainrule.graph.source import shown
-from chainrule.spec import FLOAT32, INT64, TensorSpec, as_dtype
+from chainrule.spec import FLOAT32, INT64, TensorSpec, as_dtype, is_masked
 
 serials = count(1)
 """Order of creation: a value's serial is larger than that of everything it was made from."""
@@ -311,7 +311,7 @@ def as_array(value: Any, dtype: np.dtype | None = None) -> np.ndarray:
 
     Shares memory with ``value`` where it can: copy it if it may change.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise DTypeError(f"masked arrays lose their mask here ({value.size} elements): fill it with .filled(value)")
     try:
         array = np.asarray(value)

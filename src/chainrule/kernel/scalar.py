@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,14 @@ class Scalar:
         cls.__hash__ = _kept_hash  # type: ignore[assignment]
 
 
+KEPT = ("hash", "below")
+"""What an expression works out once and keeps."""
+
+
 def _kept_hash(expression: Scalar) -> int:
     held = expression.__dict__
     if "hash" not in held:
-        held["hash"] = hash((type(expression), *(v for k, v in held.items() if k != "hash")))
+        held["hash"] = hash((type(expression), *(v for k, v in held.items() if k not in KEPT)))
     return held["hash"]
 
 
@@ -131,10 +136,20 @@ def variable(name: str) -> Variable:
     return Variable(INT64, name)
 
 
-def walk(*roots: Scalar) -> list[Scalar]:
+def walk(*roots: Scalar) -> Iterable[Scalar]:
     """Every expression below ``roots``, each once, arguments before what uses them."""
+    if len(roots) == 1:
+        return _below(roots[0])
+    return dict.fromkeys(e for root in roots for e in _below(root))
+
+
+def _below(root: Scalar) -> tuple[Scalar, ...]:
+    """What ``walk`` gives for one root, which keeps it: every stage asks again."""
+    held = root.__dict__
+    if "below" in held:
+        return held["below"]
     order: dict[Scalar, None] = {}
-    stack = [(r, False) for r in reversed(roots)]
+    stack = [(root, False)]
     while stack:
         expression, ready = stack.pop()
         if expression in order:
@@ -142,9 +157,14 @@ def walk(*roots: Scalar) -> list[Scalar]:
         if ready:
             order[expression] = None
             continue
+        known = expression.__dict__.get("below")
+        if known is not None:
+            order |= dict.fromkeys(known)
+            continue
         stack.append((expression, True))
         stack.extend((a, False) for a in reversed(children(expression)))
-    return list(order)
+    held["below"] = tuple(order)
+    return held["below"]
 
 
 def children(expression: Scalar) -> tuple[Scalar, ...]:

@@ -30,6 +30,7 @@ import numpy as np
 
 from chainrule.errors import ArgumentError, CheckpointError, DTypeError
 from chainrule.record.durable import replace_file
+from chainrule.spec import is_masked
 
 FORMAT = 1
 """Version of the layout that this chainrule writes, and the newest that it reads."""
@@ -173,7 +174,7 @@ def _checked_name(name: str) -> str:
 
 def _dense(name: str, array: np.ndarray) -> np.ndarray:
     """The array in C order, little-endian. safetensors 0.8.0 writes the bytes of a strided array in the wrong order."""
-    if isinstance(array, np.ma.MaskedArray):
+    if is_masked(array):
         raise DTypeError(
             f"save_checkpoint: array {name!r} is masked, and a checkpoint has no masks. Fill it: array.filled(value)"
         )

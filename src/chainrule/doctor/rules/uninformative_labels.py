@@ -39,6 +39,8 @@ class UninformativeLabels(Rule):
 
     least: float = 0.02
     """Share of the constant prediction's loss by which true labels must beat shuffled ones in a short trial."""
+    fewest: float = 50.0
+    """Steps of a trial from which on it can tell: in fewer, true labels may not have shown yet."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         trials, data = case.facts.trials, case.facts.data
@@ -46,6 +48,7 @@ class UninformativeLabels(Rule):
             trials is None
             or trials.trained_loss is None
             or trials.shuffled_loss is None
+            or trials.trial_steps < self.fewest
             or data is None
             or case.standing.blocked
         ):
