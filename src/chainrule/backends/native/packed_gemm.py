@@ -247,8 +247,11 @@ along:
   %more = icmp slt i64 %k_next, %depth
   br i1 %more, label %along, label %finish
 finish:
-  br i1 %adds, label %add0, label %put0
-{_stored(number, height, vectors, adds=True)}{_stored(number, height, vectors, adds=False)}\
+  %adds_0 = insertelement {number.mask} zeroinitializer, i1 %adds, i64 0
+  %old = shufflevector {number.mask} %adds_0, {number.mask} zeroinitializer, <{lanes} x i32> zeroinitializer
+  %old_last = and {number.mask} %old, %mask
+  br label %put0
+{_stored(number, height, vectors)}\
 end:
   ret void
 }}
@@ -287,31 +290,28 @@ def _row_places(scalar: str, height: int) -> tuple[str, str, str]:
     return starts, head, places
 
 
-def _stored(number: _Number, height: int, vectors: int, adds: bool) -> str:
-    """The rows of a tile, one after another, into the result, while there are rows."""
+def _stored(number: _Number, height: int, vectors: int) -> str:
+    """The rows of a tile, one after another while there are rows, into the result; added to it in lanes of ``%old``."""
     v, lanes, scalar, size = number.vector, number.lanes, number.scalar, number.size
-    name, lines = ("add" if adds else "put"), []
+    load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
+    store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"
+    lines = []
     for r in range(height):
-        lines.append(f"{name}{r}:\n  %{name}_row{r} = mul i64 %row, {r}\n")
-        lines.append(f"  %{name}_at{r} = getelementptr {scalar}, ptr %result, i64 %{name}_row{r}\n")
+        lines.append(f"put{r}:\n  %put_row{r} = mul i64 %row, {r}\n")
+        lines.append(f"  %put_at{r} = getelementptr {scalar}, ptr %result, i64 %put_row{r}\n")
         for c in range(vectors):
-            at, value = f"%{name}_at{r}_{c}", f"%n{r}_{c}"
-            mask = "%mask" if c == vectors - 1 else f"<{', '.join(['i1 true'] * lanes)}>"
-            lines.append(f"  {at} = getelementptr {v}, ptr %{name}_at{r}, i64 {c}\n")
-            if adds:
-                load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
-                lines.append(
-                    f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {mask}, {v} zeroinitializer)\n"
-                )
-                lines.append(f"  %sum{r}_{c} = fadd {v} %old{r}_{c}, {value}\n")
-                value = f"%sum{r}_{c}"
-            store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"
-            lines.append(f"  {store}({v} {value}, ptr {at}, i32 {size}, {number.mask} {mask})\n")
+            at, last = f"%put_at{r}_{c}", c == vectors - 1
+            mask = "%mask" if last else f"<{', '.join(['i1 true'] * lanes)}>"
+            old = "%old_last" if last else "%old"
+            lines.append(f"  {at} = getelementptr {v}, ptr %put_at{r}, i64 {c}\n")
+            lines.append(f"  %old{r}_{c} = {load}(ptr {at}, i32 {size}, {number.mask} {old}, {v} zeroinitializer)\n")
+            lines.append(f"  %sum{r}_{c} = fadd {v} %old{r}_{c}, %n{r}_{c}\n")
+            lines.append(f"  {store}({v} %sum{r}_{c}, ptr {at}, i32 {size}, {number.mask} {mask})\n")
         if r + 1 == height:
             lines.append("  br label %end\n")
             continue
-        lines.append(f"  %{name}_more{r} = icmp sgt i64 %rows, {r + 1}\n")
-        lines.append(f"  br i1 %{name}_more{r}, label %{name}{r + 1}, label %end\n")
+        lines.append(f"  %put_more{r} = icmp sgt i64 %rows, {r + 1}\n")
+        lines.append(f"  br i1 %put_more{r}, label %put{r + 1}, label %end\n")
     return "".join(lines)
 
 
