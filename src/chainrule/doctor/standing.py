@@ -39,13 +39,15 @@ class Standing:
     """name: descending, local optimum, saddle, plateau, stalled, diverging; or "not started", "too short".
 
     progress: share of the constant prediction's loss (or, where that is not known, of the first loss) that training
-    took away. finished: whether nothing is left for this network to gain on these rows.
+    took away. finished: whether nothing is left for this network to gain on these rows. idle: whether it could learn
+    the rows by heart, and neither the run nor a trial learns anything.
     """
 
     name: str
     sentence: str
     progress: float | None = None
     finished: bool = False
+    idle: bool = False
     blocked: bool = False
     """Whether signal or error do not get through the network, so that no trial tells what there is to learn."""
 
@@ -108,6 +110,7 @@ def standing_of(record: RunRecord) -> Standing:
                 f"the loss stays at {end:.3g}, and no short trial gains more than "
                 f"{max(best, own, 0):.1%}, though there are parameters enough to learn the rows by heart",
                 progress,
+                idle=True,
             )
         down = measured.lowest_curvature
         top = measured.highest_curvature

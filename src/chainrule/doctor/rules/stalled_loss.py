@@ -27,15 +27,19 @@ class StalledLoss(Rule):
     content = 0.5
     unfinished = True
     healthy = (HEALTHY, CONVERGED)
-    sick = (example(standing=replace(MOVING, trial_gain=0.2), loss=STUCK),)
+    sick = (
+        example(standing=replace(MOVING, trial_gain=0.2), loss=STUCK),
+        example(standing=replace(MOVING, trial_gain=0.0, same_trial_gain=0.0), loss=STUCK),
+    )
 
     most: float = 1.0
-    """Standings named "stalled", "plateau" or "saddle", in which a trial gains or every gradient is 0."""
+    """Standings named "stalled", "plateau" or "saddle", in which a trial gains, every gradient is 0 or nothing was
+    learned of rows that could be learned by heart."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         standing = case.facts.standing
         if standing is None:
             return
-        gains = (standing.trial_gain or 0.0) >= 0.1 or standing.zero_gradient
+        gains = (standing.trial_gain or 0.0) >= 0.1 or standing.zero_gradient or case.standing.idle
         stuck = case.standing.name in ("stalled", "plateau", "saddle")
         yield Sign(self.most * (stuck and gains), case.standing.sentence, step=case.record.steps)
