@@ -26,7 +26,7 @@ from chainrule.kernel import (
     Variable,
     walk,
 )
-from chainrule.kernel.effects import independent, reads, row_local
+from chainrule.kernel.effects import accesses, independent, reads, row_local
 
 REACH = 12
 """How many statements back a nest looks for one to join."""
@@ -75,7 +75,7 @@ def _partner(earlier: list[Statement], nest: Nest) -> int | None:
 def _joinable(a: Nest, b: Nest) -> bool:
     if a.in_order or b.in_order or _reads_anywhere(a) != _reads_anywhere(b):
         return False
-    renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
+    renamed = _on_grid_of(a, b)
     if not row_local(a, renamed):
         return False
     if a.splits_lanes and b.splits_lanes and _lanes_join(a.loops[0], renamed.loops[0]):
@@ -87,12 +87,20 @@ def _joinable(a: Nest, b: Nest) -> bool:
 
 def _reads_anywhere(nest: Nest) -> bool:
     """Whether it reads at computed positions: nobody can tell which rows that needs, so it must wait for all."""
-    return any(isinstance(e, Gather) for e in walk(*nest.values()))
+    return any(not a.writes and a.at is None for a in accesses(nest))
 
 
 def _join(a: Nest, b: Nest) -> Nest:
-    renamed = _renamed(b, dict(zip(b.variables, a.variables, strict=True)))
-    return Nest(a.variables, a.extents, _joined_lanes(a.loops, renamed.loops))
+    return Nest(a.variables, a.extents, _joined_lanes(a.loops, _on_grid_of(a, b).loops))
+
+
+def _on_grid_of(a: Nest, b: Nest) -> Nest:
+    """b with the grid variables of a. b keeps the last one, as joining asks for it twice."""
+    held = b.__dict__
+    if "renamed" not in held or held["renamed"][0] != a.variables:
+        held["renamed"] = (a.variables, _renamed(b, dict(zip(b.variables, a.variables, strict=True))))
+    found: Nest = held["renamed"][1]
+    return found
 
 
 def _with_joined_lanes(nest: Nest) -> Nest:

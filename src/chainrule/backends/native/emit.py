@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
+from chainrule.backends.native.form import Form, form_of
 from chainrule.backends.native.loops import Loops
 from chainrule.backends.native.values import Values
 from chainrule.kernel.program import Buffer, Nest
@@ -30,10 +32,48 @@ class NestCode:
         return f"nest_{self.key}"
 
 
+@dataclass(frozen=True)
+class _Written:
+    """The code of one nest of a form, and which of its params are other nests' own.
+
+    slots, starts: (position among the params, number of the buffer whose slot or beginning it is).
+    """
+
+    code: NestCode
+    begins: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...]
+    starts: tuple[tuple[int, int], ...]
+
+    def code_for(self, form: Form) -> NestCode:
+        params = list(self.code.params)
+        for position, number in self.starts:
+            params[position] += form.starts[number] - self.begins[number]
+        buffers = tuple(form.numbers)
+        for position, number in self.slots:
+            params[position] = buffers[number]
+        return replace(self.code, params=tuple(params))
+
+
+_written: dict[Hashable, _Written] = {}
+"""By the key of the form: fifty layers of one width, or the steps of a scan, are written once."""
+
+
 def code_of(nest: Nest, buffers: tuple[Buffer, ...]) -> NestCode:
     """The code of ``nest``. GraphError for what the vocabulary does not have."""
+    form = form_of(nest, buffers)
+    if form.key not in _written:
+        _written[form.key] = _write(nest, buffers, form)
+    return _written[form.key].code_for(form)
+
+
+def _write(nest: Nest, buffers: tuple[Buffer, ...], form: Form) -> _Written:
     values = Values(buffers)
     Loops(nest, values).grid()
     writer = values.writer
     key = hashlib.sha256(writer.text("nest").encode()).hexdigest()[:32]
-    return NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), frozenset(writer.support))
+    code = NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), frozenset(writer.support))
+    slots, starts = (
+        tuple((position, form.numbers[buffer]) for position, buffer in places)
+        for places in (writer.slots, writer.starts)
+    )
+    return _Written(code, form.starts, slots, starts)

@@ -254,7 +254,7 @@ class Values:
             kept = tuple((name, w.param(stride)) for name, stride in strides.items() if stride)
             lane_class = {0: "same", 1: "next"}.get(lane, "apart")
             lane_stride = w.param(lane) if lane_class == "apart" else "1"
-            start = w.param(at.start)
+            start = w.start(buffer, at.start)
             self.accesses[key] = Access(buffer, start, kept, lane_class, lane_stride)
         return self.accesses[key]
 

@@ -15,6 +15,10 @@ class Writer:
         self.entry: list[str] = []
         self.body: list[str] = []
         self.params: list[int] = []
+        self.slots: list[tuple[int, int]] = []
+        """(position among the params, buffer): which of them are numbers of buffers, and of which."""
+        self.starts: list[tuple[int, int]] = []
+        """The same for those that say where in a buffer an access begins."""
         self.support: set[str] = set()
         self.block = "start"
         self._names = 0
@@ -65,9 +69,15 @@ class Writer:
         self.params.append(int(value))
         return self.at_entry(f"load i64, ptr {at}, align 8")
 
+    def start(self, buffer: int, value: int) -> str:
+        """The operand (i64) that holds where in a buffer an access begins."""
+        self.starts.append((len(self.params), buffer))
+        return self.param(value)
+
     def base(self, buffer: int) -> str:
         """The operand (ptr) of a buffer's element 0."""
         if buffer not in self._bases:
+            self.slots.append((len(self.params), buffer))
             slot = self.at_entry(f"getelementptr ptr, ptr %slots, i64 {self.param(buffer)}")
             self._bases[buffer] = self.at_entry(f"load ptr, ptr {slot}, align 8")
         return self._bases[buffer]
