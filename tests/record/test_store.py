@@ -265,3 +265,10 @@ def test_a_full_disk_is_named_and_keeps_what_was_there(record):
     with pytest.raises(CheckpointError, match=r"record\.sqlite.*full"):
         record.append_steps([step(number) for number in range(2, 5000)])
     assert record.losses()[0].tolist() == [1]
+
+
+def test_a_record_that_was_just_opened_can_be_made_durable(tmp_path):
+    path = tmp_path / "record.sqlite"
+    Record.create(path).close()
+    with Record.open(path, write=True) as record:
+        record.sync()

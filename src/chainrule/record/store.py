@@ -309,6 +309,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
     # With a write-ahead log readers and the writer do not wait for each other.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    # Until something was read, SQLite 3.40 calls a checkpoint of the log that was just begun locked.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def _refuse_other_files(path: Path) -> None:
