@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from chainrule.errors import GraphError
-from chainrule.kernel.effects import accesses, independent, reads, shares, writes
+from chainrule.kernel.effects import accesses, reads, shares, writes
 from chainrule.kernel.program import (
     Accumulate,
     Gate,
@@ -67,10 +67,13 @@ def _check_rows(statement: Rows, program: Program) -> None:
 
 
 def _check_together(statement: Together) -> None:
-    for i, a in enumerate(statement.statements):
-        for b in statement.statements[:i]:
-            if not independent(a, b):
-                raise GraphError("two statements that run at once touch what one of them writes")
+    read, written = set[int](), set[int]()
+    for s in statement.statements:
+        own_reads, own_writes = reads(s), writes(s)
+        if written & (own_reads | own_writes) or read & own_writes:
+            raise GraphError("two statements that run at once touch what one of them writes")
+        read |= own_reads
+        written |= own_writes
 
 
 def _check_buffers(statement: Statement, program: Program) -> None:

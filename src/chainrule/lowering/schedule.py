@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from chainrule.kernel import Gate, Gemm, Nest, Program, Rows, Statement, Together
-from chainrule.kernel.effects import Shares, independent, reads, shares, writes
+from chainrule.kernel.effects import Shares, reads, shares, writes
 
 LARGEST_WEIGHTS = 1 << 17
 """Elements of the right matrix up to which each block of rows may read all of it. With larger ones threads share the
@@ -128,11 +128,16 @@ class _Chain:
 def _side_by_side(statements: list[Nest | Gemm]) -> list[Statement]:
     """Neighbours that are independent, together; the order stays."""
     made: list[list[Nest | Gemm]] = []
+    read, written = set[int](), set[int]()
     for s in statements:
-        if made and all(independent(earlier, s) for earlier in made[-1]):
+        own_reads, own_writes = reads(s), writes(s)
+        if made and not (written & (own_reads | own_writes) or read & own_writes):
             made[-1].append(s)
         else:
             made.append([s])
+            read, written = set(), set()
+        read |= own_reads
+        written |= own_writes
     return [_together(group) for group in made]
 
 
