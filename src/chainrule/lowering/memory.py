@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import replace
 
 from chainrule.kernel import Program
@@ -13,21 +14,23 @@ ALIGNMENT = 64
 def planned(program: Program) -> Program:
     """Offsets for every scratch buffer: buffers whose lives do not meet may share memory. Largest first, first fit."""
     lives = lifetimes(program)
-    placed: list[tuple[int, int, int, int]] = []  # first, last statement; start, end in bytes
+    placed: list[tuple[int, int, int, int]] = []  # start, end in bytes; first, last statement; in this order
     offsets: dict[int, int] = {}
     order = sorted(lives, key=lambda b: (-_bytes(program, b), lives[b]))
     for buffer in order:
         first, last = lives[buffer]
         size = _bytes(program, buffer)
         start = 0
-        for _, _, begin, end in sorted((p for p in placed if p[0] <= last and first <= p[1]), key=lambda p: p[2]):
+        for begin, end, lives_from, lives_to in placed:
+            if lives_from > last or first > lives_to:
+                continue
             if begin - start >= size:
                 break
             start = max(start, end)
         offsets[buffer] = start
-        placed.append((first, last, start, start + size))
+        insort(placed, (start, start + size, first, last))
     buffers = tuple(replace(b, offset=offsets.get(i, 0)) for i, b in enumerate(program.buffers))
-    return replace(program, buffers=buffers, arena=max((end for *_, end in placed), default=0))
+    return replace(program, buffers=buffers, arena=max((end for _, end, *_ in placed), default=0))
 
 
 def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
