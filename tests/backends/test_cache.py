@@ -188,14 +188,14 @@ def test_the_oldest_entries_go_when_there_are_too_many(directory, monkeypatch):
 
 def test_every_part_of_what_code_depends_on_changes_its_key(directory, monkeypatch):
     machine = build._machine()
-    build._object("define void @f() {\n  ret void\n}\n")
+    build._made("define void @f() {\n  ret void\n}\n")
     assert len(list(directory.glob("*.code"))) == 1
-    build._object("define void @f() {\n  ret void\n}\n\n")
+    build._made("define void @f() {\n  ret void\n}\n\n")
     for i in range(len(machine.identity)):
         changed = tuple(v + "x" if j == i else v for j, v in enumerate(machine.identity))
         with monkeypatch.context() as patched:
             patched.setitem(machine.__dict__, "identity", changed)
-            build._object("define void @f() {\n  ret void\n}\n")
+            build._made("define void @f() {\n  ret void\n}\n")
     assert len(list(directory.glob("*.code"))) == 2 + len(machine.identity)
 
 

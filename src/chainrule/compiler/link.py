@@ -78,8 +78,9 @@ def link(parts: Parts, backend: str) -> Linked:
 
 
 def _native(parts: Parts) -> Linked:
-    from chainrule.backends.native.linked import Named, NativeLinked
+    from chainrule.backends.native.linked import Named, NativeLinked, begin
 
+    begin()
     programs: list[Named | str] = []
     specs = memory_specs(parts)
     for part in parts:
@@ -87,6 +88,7 @@ def _native(parts: Parts) -> Linked:
             programs.append(part.name)
             continue
         program = _program(part.graph)
+        begin(program)
         if _overwrites_too_soon(program, part):
             staged = tuple(f"staged {n}" for n in part.outputs)
             specs |= {s: specs[n] for s, n in zip(staged, part.outputs, strict=True)}

@@ -1,4 +1,7 @@
-"""IR text -> addresses of machine code: compiled where the cache has none, once a process, never unloaded."""
+"""IR text -> addresses of machine code: compiled where the cache has none, once a process, never unloaded.
+
+Threads compile what was begun while the caller traces and lowers, and the caller helps when it has to wait.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import numpy as np
 from chainrule.backends.native import cache
 from chainrule.backends.native.blas import blas
 from chainrule.backends.native.gemm import gemm_code, gemm_name
+from chainrule.backends.native.makers import Makers
 from chainrule.backends.native.runtime_code import FUNCTIONS, runtime_code
 from chainrule.errors import MissingDependencyError
 
@@ -39,21 +43,33 @@ _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 
 
-def load(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, int]:
-    """Key -> address of ``nest_<key>``, with the signature of a task.
+def begin_runtime() -> None:
+    """Let what every program needs be made while the caller goes on."""
+    with _lock:
+        if FUNCTIONS[0] not in _addresses:
+            _begin(runtime_code())
+
+
+def begin(codes: Iterable[Code], definition: Callable[[str], str], products: Iterable[np.dtype]) -> None:
+    """Let the code of nests and of matrix products of some dtypes be made while the caller goes on.
 
     definition: name of a support function -> its IR. MissingDependencyError: llvmlite or OpenBLAS is not installed.
     """
+    with _lock:
+        for dtype in products:
+            if gemm_name(dtype) not in _addresses:
+                _begin(_gemm_module(dtype))
+        for text in _missing(codes, definition).values():
+            _begin(text)
+
+
+def load(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, int]:
+    """Key -> address of ``nest_<key>``, with the signature of a task. Raises as `begin` does."""
     wanted = {code.key: code for code in codes}
     with _lock:
-        modules = {}
-        for key, code in wanted.items():
-            if f"nest_{key}" not in _addresses:
-                support = "\n".join(definition(name) for name in sorted(code.support))
-                modules[f"nest_{key}"] = f"{support}\n{code.text}"
+        modules = _missing(wanted.values(), definition)
         if modules:
-            stored = [_object(text) for text in modules.values()]
-            _addresses.update(_machine().link(stored, tuple(modules)))
+            _link(list(modules.values()), tuple(modules))
         return {key: _addresses[f"nest_{key}"] for key in wanted}
 
 
@@ -61,7 +77,7 @@ def runtime_functions() -> dict[str, int]:
     """Name -> address of `runtime_code.FUNCTIONS`."""
     with _lock:
         if FUNCTIONS[0] not in _addresses:
-            _addresses.update(_machine().link([_object(runtime_code())], FUNCTIONS))
+            _link([runtime_code()], FUNCTIONS)
         return {name: _addresses[name] for name in FUNCTIONS}
 
 
@@ -73,19 +89,57 @@ def gemm_function(dtype: np.dtype) -> int:
     name = gemm_name(dtype)
     with _lock:
         if name not in _addresses:
-            _addresses.update(_machine().link([_object(gemm_code(dtype, _machine().packs))], (name,)))
+            _link([_gemm_module(dtype)], (name,))
         return _addresses[name]
 
 
-def _object(text: str) -> bytes:
-    """The object file of an IR module, from the cache if it is there."""
-    machine = _machine()
-    key = hashlib.sha256("\0".join((*machine.identity, text)).encode()).hexdigest()
-    stored = cache.load(key)
-    if stored is None:
-        stored = machine.compile(text)
-        cache.store(key, stored)
-    return stored
+def _missing(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, str]:
+    """Name of a function that is not loaded -> its module."""
+    modules = {}
+    for code in codes:
+        if f"nest_{code.key}" not in _addresses:
+            support = "\n".join(definition(name) for name in sorted(code.support))
+            modules[f"nest_{code.key}"] = f"{support}\n{code.text}"
+    return modules
+
+
+@functools.cache
+def _gemm_module(dtype: np.dtype) -> str:
+    return gemm_code(dtype, _machine().packs)
+
+
+def _begin(text: str) -> None:
+    """Have the object file of an IR module made, unless the cache has it."""
+    if text not in _begun:
+        _begun[text] = cache.load(_key(text))
+        if _begun[text] is None:
+            _makers.begin(text)
+
+
+def _link(texts: list[str], names: tuple[str, ...]) -> None:
+    """Put modules into memory; their functions ``names`` have addresses then."""
+    for text in texts:
+        _begin(text)
+    stored = [_begun[text] or _makers.take(text) for text in texts]
+    _addresses.update(_machine().link(stored, names))
+    for text in texts:
+        del _begun[text]
+
+
+def _made(text: str) -> bytes:
+    """The object file of an IR module, made now."""
+    code = _machine().compile(text)
+    cache.store(_key(text), code)
+    return code
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256("\0".join((*_machine().identity, text)).encode()).hexdigest()
+
+
+_begun: dict[str, bytes | None] = {}
+"""Modules that are not in memory yet: the object file that the cache had, or None for one that `_makers` make."""
+_makers = Makers(_made)
 
 
 class _Machine:
@@ -102,6 +156,8 @@ class _Machine:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self.llvm: Any = llvm
+        self.emit = _unlocked_emit(llvm)
+        self.own = threading.local()
         self.cpu, self.features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         for name, address in {**blas().addresses, **_system_calls()}.items():
             llvm.add_symbol(name, address)
@@ -120,30 +176,29 @@ class _Machine:
         triple = self.llvm.get_process_triple()
         return FORMAT, llvmlite_version, version, triple, self.cpu, self.features
 
-    @functools.cached_property
     def target(self) -> Any:
+        """A new one: a thread's own, or an engine's, which takes it over."""
         target = self.llvm.Target.from_triple(self.llvm.get_process_triple())
         # Level 0 aborts the process on masked vectors.
         return target.create_target_machine(cpu=self.cpu, features=self.features, opt=2, jit=True)
 
     def compile(self, text: str) -> bytes:
         """An object file. No pass optimises but the inlining of what is marked so: IR comes as it is meant to run."""
-        llvm = self.llvm
+        llvm, own = self.llvm, self.own
+        if not hasattr(own, "target"):
+            own.target = self.target()
+            own.passes = llvm.create_pass_builder(own.target, llvm.create_pipeline_tuning_options(speed_level=1))
         with llvm.create_context() as context, llvm.parse_assembly(text, context) as module:
             module.verify()
             passes = llvm.create_new_module_pass_manager()
             passes.add_always_inliner_pass()
-            passes.run(module, self._pass_builder)
-            return self.target.emit_object(module)
-
-    @functools.cached_property
-    def _pass_builder(self) -> Any:
-        return self.llvm.create_pass_builder(self.target, self.llvm.create_pipeline_tuning_options(speed_level=1))
+            passes.run(module, own.passes)
+            return self.emit(own.target, module)
 
     def link(self, stored: Iterable[bytes], names: tuple[str, ...]) -> dict[str, int]:
         """Put object files into memory, for as long as the process lives -> addresses of their functions ``names``."""
         llvm = self.llvm
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._linking_target())
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.target())
         for each in stored:
             engine.add_object_file(llvm.ObjectFileRef.from_data(each))
         engine.finalize_object()
@@ -152,10 +207,29 @@ class _Machine:
         engine.detach()
         return addresses
 
-    def _linking_target(self) -> Any:
-        """A machine of its own for each engine, which takes it over."""
-        target = self.llvm.Target.from_triple(self.llvm.get_process_triple())
-        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=2, jit=True)
+
+def _unlocked_emit(llvm: Any) -> Callable[[Any, Any], bytes]:
+    """(target machine, module) -> object file, in as many threads at once as call it.
+
+    llvmlite's own method holds a lock that all its calls share. LLVM needs none for modules of different contexts with
+    target machines of their own (LLVM Programmer's Manual, "Threads and LLVM").
+    """
+    locked = llvm.ffi.lib
+    emit = ctypes.CDLL(locked._name, handle=locked._handle).LLVMPY_TargetMachineEmitToMemory
+    emit.argtypes = [llvm.ffi.LLVMTargetMachineRef, llvm.ffi.LLVMModuleRef, ctypes.c_int, ctypes.c_void_p]
+    emit.restype = llvm.ffi.LLVMMemoryBufferRef
+
+    def emitted(target: Any, module: Any) -> bytes:
+        with llvm.ffi.OutputString() as error:
+            buffer = emit(target, module, 1, error)
+            if not buffer:
+                raise RuntimeError(f"LLVM made no code: {error}")
+        try:
+            return ctypes.string_at(locked.LLVMPY_GetBufferStart(buffer), locked.LLVMPY_GetBufferSize(buffer))
+        finally:
+            locked.LLVMPY_DisposeMemoryBuffer(buffer)
+
+    return emitted
 
 
 @functools.cache

@@ -19,17 +19,26 @@ class NestCode:
     key: digest of ``text`` without its name: the same for nests of the same structure.
     text: LLVM IR of one function, ``nest_<key>``; intrinsics are not declared (LLVM does that by itself).
     params: what the function reads from its second argument, in order (int64).
+    slots: positions among the params of the numbers of buffers.
     support: names of the functions that it calls; ``functions.definition(name)`` is each one's text.
     """
 
     key: str
     text: str
     params: tuple[int, ...]
+    slots: tuple[int, ...]
     support: frozenset[str]
 
     @property
     def name(self) -> str:
         return f"nest_{self.key}"
+
+    def params_from(self, base: int) -> tuple[int, ...]:
+        """The params where the buffers' slots are numbered from ``base``."""
+        params = list(self.params)
+        for position in self.slots:
+            params[position] += base
+        return tuple(params)
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ def _write(nest: Nest, buffers: tuple[Buffer, ...], form: Form) -> _Written:
     Loops(nest, values).grid()
     writer = values.writer
     key = hashlib.sha256(writer.text("nest").encode()).hexdigest()[:32]
-    code = NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), frozenset(writer.support))
+    positions = tuple(position for position, _ in writer.slots)
+    code = NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), positions, frozenset(writer.support))
     slots, starts = (
         tuple((position, form.numbers[buffer]) for position, buffer in places)
         for places in (writer.slots, writer.starts)

@@ -30,8 +30,8 @@ def gemm_name(dtype: np.dtype) -> str:
     raise ArgumentError(f"matrix products are of float32 or float64, got {dtype}; cast both sides before")
 
 
-def gemm_params(gemm: Gemm) -> tuple[int, ...]:
-    """The numbers of `PARAMETERS` for a product.
+def gemm_params(gemm: Gemm, base: int = 0) -> tuple[int, ...]:
+    """The numbers of `PARAMETERS` for a product, whose buffers' slots are numbered from ``base``.
 
     ArgumentError: a matrix that BLAS cannot read in place, since neither its rows nor its columns are contiguous or
     they overlap; lowering copies such a matrix first.
@@ -44,9 +44,9 @@ def gemm_params(gemm: Gemm) -> tuple[int, ...]:
         raise ArgumentError(f"the result of a matrix product lies at {gemm.result}, which BLAS cannot write in place")
     left, right, result = gemm.left, gemm.right, gemm.result
     return (
-        left.buffer, left.start, left.row, left.batch,
-        right.buffer, right.start, right.column, right.batch,
-        result.buffer, result.start, result.row, result.column, result.batch,
+        base + left.buffer, left.start, left.row, left.batch,
+        base + right.buffer, right.start, right.column, right.batch,
+        base + result.buffer, result.start, result.row, result.column, result.batch,
         gemm.m, gemm.n, gemm.k, int(gemm.adds), order, left_form, right_form, left_step, right_step, result_step,
         _way(gemm), left.column, right.row,
     )  # fmt: skip

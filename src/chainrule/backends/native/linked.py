@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule.backends.native.address import address
-from chainrule.backends.native.build import gemm_function, load
+from chainrule.backends.native.build import begin as begin_code
+from chainrule.backends.native.build import begin_runtime, gemm_function, load
 from chainrule.backends.native.emit import NestCode, code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_params
 from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, from_both_ends, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Statement, Together, parts
+from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Together, parts
 from chainrule.kernel import Gate as GateStatement
-from chainrule.kernel.renumber import renumbered
 
 SERIAL_BELOW = 80_000.0
 """ns: programs that cost less than this run on one thread without barriers. The statements of a step of 64-128-64-10 at
@@ -34,6 +34,33 @@ class Named:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A program whose buffers' slots are numbered from ``base``."""
+
+    program: Program
+    base: int
+
+
+def begin(program: Program | None = None) -> None:
+    """Let the machine code of a program, or for None that of all programs, be made while the caller goes on."""
+    if program is None:
+        begin_runtime()
+        return
+    products = (p for s in program.statements for p in parts(s) if isinstance(p, Gemm))
+    begin_code(_codes(program).values(), definition, {program.buffers[p.result.buffer].dtype for p in products})
+
+
+def _codes(program: Program) -> dict[int, NestCode]:
+    """id of a nest -> its code. The program keeps them: variants of a step share their gate and update."""
+    held = program.__dict__
+    if "codes" not in held:
+        nests = (p for s in program.statements for p in parts(s) if isinstance(p, Nest))
+        held["codes"] = {id(nest): code_of(nest, program.buffers) for nest in nests}
+    found: dict[int, NestCode] = held["codes"]
+    return found
+
+
 class NativeLinked:
     """Machine code for programs and stops in order; a part that is a str ends the run unless that bool is true."""
 
@@ -41,57 +68,64 @@ class NativeLinked:
         self.buffers: list[Buffer] = []
         self.slots: dict[str, list[int]] = {}
         self.arena = 0
-        statements: list[Statement] = []
+        placed: list[_Placed | Gate] = []
         for part in programs:
             if isinstance(part, str):
-                statements.append(GateStatement(self.slots[part][0]))
+                placed.append(Gate(self.slots[part][0]))
                 continue
             base = len(self.buffers)
             self.buffers += part.program.buffers
             self.arena = max(self.arena, part.program.arena)
-            statements += [renumbered(s, base) for s in part.program.statements]
+            placed.append(_Placed(part.program, base))
             for names, indices in ((part.inputs, part.program.inputs), (part.outputs, part.program.outputs)):
                 for name, i in zip(names, indices, strict=True):
                     self.slots.setdefault(name, []).append(base + i)
-        nests = [p for s in statements for p in parts(s) if isinstance(p, Nest)]
-        self.codes = {id(nest): code_of(nest, tuple(self.buffers)) for nest in nests}
-        self.table = _table(statements, tuple(self.buffers), self.codes)
+        programs_in_order = [p.program for p in placed if isinstance(p, _Placed)]
+        self.codes = [code for program in programs_in_order for code in _codes(program).values()]
+        self.table = _table(placed, load(self.codes, definition))
 
     @property
     def source(self) -> str:
         """The LLVM IR of every nest, each once."""
-        return "\n".join({code.key: code.text for code in self.codes.values()}.values())
+        return "\n".join({code.key: code.text for code in self.codes}.values())
 
     def bind(self, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> NativeBound:
         """Join the machine code to arrays by name (see ``compiler.link.Linked``); every name must be there."""
         return NativeBound(self, memory, tables)
 
 
-def _table(statements: Sequence[Statement], buffers: tuple[Buffer, ...], codes: dict[int, NestCode]) -> Table:
-    addresses = load(codes.values(), definition)
-    total = sum(cost_of(part) for s in statements for part in parts(s))
-    serial = total < SERIAL_BELOW
+def _table(placed: Sequence[_Placed | Gate], addresses: dict[str, int]) -> Table:
+    programs = [p.program for p in placed if isinstance(p, _Placed)]
+    costs = {id(part): cost_of(part) for program in programs for s in program.statements for part in parts(s)}
+    serial = sum(costs.values()) < SERIAL_BELOW
+    entries: list[Group | Gate] = []
+    for each in placed:
+        entries += [each] if isinstance(each, Gate) else _entries(each, addresses, costs, serial)
+    return pack(entries, serial)
+
+
+def _entries(placed: _Placed, addresses: dict[str, int], costs: dict[int, float], serial: bool) -> list[Group | Gate]:
+    program, base, codes = placed.program, placed.base, _codes(placed.program)
 
     def task(part: Nest | Gemm, where: Range) -> Task:
         if isinstance(part, Gemm):
-            return Task(gemm_function(buffers[part.result.buffer].dtype), gemm_params(part), *where)
+            return Task(gemm_function(program.buffers[part.result.buffer].dtype), gemm_params(part, base), *where)
         code = codes[id(part)]
-        return Task(addresses[code.key], code.params, *where)
+        return Task(addresses[code.key], code.params_from(base), *where)
 
     entries: list[Group | Gate] = []
-    for statement in statements:
+    for statement in program.statements:
         if isinstance(statement, GateStatement):
-            entries.append(Gate(statement.buffer))
+            entries.append(Gate(base + statement.buffer))
             continue
-        cost = sum(map(cost_of, parts(statement)))
         if isinstance(statement, Rows):
             shares = row_blocks(statement, 1 if serial else MOST_ROW_BLOCKS)
             found = [Block(tuple(map(task, statement.statements, share))) for share in shares]
         else:
             alone = statement.statements if isinstance(statement, Together) else (statement,)
             found = [Block((task(*block),)) for block in from_both_ends(alone)]
-        entries.append(Group(tuple(found), cost))
-    return pack(entries, serial)
+        entries.append(Group(tuple(found), sum(costs[id(part)] for part in parts(statement))))
+    return entries
 
 
 class NativeBound:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule.backends.native.build import runtime_functions
+from chainrule.backends.native.cores import usable_cores
 from chainrule.backends.native.table import Table
 from chainrule.errors import ArgumentError
 
@@ -141,15 +142,6 @@ def set_threads(n: int) -> None:
     with _pool.lock:
         _pool.wanted = n
         _pool.ready = False
-
-
-def usable_cores() -> int:
-    """Cores that the system lets this process run on, which may be fewer than the machine has."""
-    if hasattr(os, "process_cpu_count"):
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def start_threads() -> None:
