@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.backends.native import memory
 from chainrule.backends.native.dag import Dag, Node
 from chainrule.backends.native.operations import operation
-from chainrule.backends.native.vectors import ALL_LANES, LANE_NUMBERS, LANES, POSITIONS, element, splat, stored, vector
+from chainrule.backends.native.vectors import ALL_LANES, LANE_NUMBERS, POSITIONS, splat, stored
 from chainrule.backends.native.writer import Writer
 from chainrule.errors import GraphError
 from chainrule.kernel.program import Buffer, Store
@@ -66,7 +66,7 @@ class Values:
         self.reached: list[Reached] = [{}]
         self.group = Group("0", ALL_LANES, "0")
         self.accesses: dict[tuple[int, Affine], Access] = {}
-        self.integers: dict[int, str] = {}
+        self.constants: dict[int, str] = {}
         self.lane_variable = ""
         self.known: set[str] = set()
         self.stored_at: dict[int, int] = {}
@@ -204,22 +204,14 @@ class Values:
         return operation(self.writer, scalar.name, scalar.dtype, arguments[-1].dtype, operands)
 
     def _constant(self, scalar: Const) -> str:
-        """Integers beyond -1, 0 and 1 are sizes more often than not, so they are params."""
+        """Numbers beyond -1, 0 and 1 are sizes, or follow from sizes, more often than not, so they are params."""
         dtype = scalar.dtype
-        if dtype.kind not in "iu" or scalar.value in (-1, 0, 1):
+        if dtype.kind not in "iuf" or scalar.value in (-1, 0, 1) or scalar.value != scalar.value:
             return splat(dtype, scalar.value)
         number = self.number(scalar)
-        if number not in self.integers:
-            w, t = self.writer, element(dtype)
-            one = w.param(int(scalar.value))
-            if t != "i64":
-                one = w.at_entry(f"trunc i64 {one} to {t}")
-            v = vector(dtype)
-            first = w.at_entry(f"insertelement {v} poison, {t} {one}, i64 0")
-            self.integers[number] = w.at_entry(
-                f"shufflevector {v} {first}, {v} poison, <{LANES} x i32> zeroinitializer"
-            )
-        return self.integers[number]
+        if number not in self.constants:
+            self.constants[number] = self.writer.constant(dtype, scalar.value)
+        return self.constants[number]
 
     def _variable(self, name: str) -> str:
         w = self.writer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from chainrule.backends.native.vectors import BYTES, LANES
+import numpy as np
+
+from chainrule.backends.native.vectors import BYTES, LANES, element, vector
 
 
 class Writer:
@@ -68,6 +70,19 @@ class Writer:
         at = self.at_entry(f"getelementptr i64, ptr %params, i64 {len(self.params)}")
         self.params.append(int(value))
         return self.at_entry(f"load i64, ptr {at}, align 8")
+
+    def constant(self, dtype: np.dtype, value: float | int) -> str:
+        """The operand that holds in every lane a number that is a param, a float as its bits."""
+        t = element(dtype)
+        bits = f"i{8 * dtype.itemsize}"
+        one = self.param(int(np.asarray(value, dtype).view(f"i{dtype.itemsize}")))
+        if bits != "i64":
+            one = self.at_entry(f"trunc i64 {one} to {bits}")
+        if t != bits:
+            one = self.at_entry(f"bitcast {bits} {one} to {t}")
+        v = vector(dtype)
+        first = self.at_entry(f"insertelement {v} poison, {t} {one}, i64 0")
+        return self.at_entry(f"shufflevector {v} {first}, {v} poison, <{LANES} x i32> zeroinitializer")
 
     def start(self, buffer: int, value: int) -> str:
         """The operand (i64) that holds where in a buffer an access begins."""
