@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from chainrule.errors import ArgumentError, ChainruleWarning
-from chainrule.graph import Graph, evaluator
+from chainrule.graph import Graph, collector_paused, evaluator
 from chainrule.kernel import Program
 from chainrule.lowering import lower
 from chainrule.rewrite import rewrite
@@ -35,6 +35,7 @@ class CompiledGraph(Protocol):
         ...
 
 
+@collector_paused()
 def compile_graph(graph: Graph, backend: str | None = None) -> CompiledGraph:
     """A callable of arrays that does what ``graph`` says. backend: see ``chosen_backend``."""
     if chosen_backend(backend) == "reference":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from chainrule.errors import GraphError
-from chainrule.graph import Graph, evaluator, placeholder
+from chainrule.graph import Graph, collector_paused, evaluator, placeholder
 from chainrule.kernel import Nest, Program, Statement, parts
 from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
@@ -72,6 +72,7 @@ class Linked(Protocol):
         ...
 
 
+@collector_paused()
 def link(parts: Parts, backend: str) -> Linked:
     """Parts as one callable. backend: "native" or "reference"."""
     return _native(parts) if backend == "native" else Interpreted(parts)
@@ -111,10 +112,11 @@ def _program(graph: Graph) -> Program:
 
 def _overwrites_too_soon(program: Program, part: Part) -> bool:
     """Whether something still reads what has been replaced, or may have been, where a name is both read and written."""
+    read_as: dict[str, list[int]] = {}
+    for name, read in zip(part.inputs, program.inputs, strict=True):
+        read_as.setdefault(name, []).append(read)
     for name, written in zip(part.outputs, program.outputs, strict=True):
-        for same, read in zip(part.inputs, program.inputs, strict=True):
-            if same != name:
-                continue
+        for read in read_as.get(name, ()):
             first = min((i for i, s in enumerate(program.statements) if written in writes(s)), default=0)
             if any(read in reads(s) for s in program.statements[first + 1 :]):
                 return True

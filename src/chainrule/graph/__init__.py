@@ -2,6 +2,7 @@
 
 from chainrule.graph.apply import apply
 from chainrule.graph.check import check
+from chainrule.graph.collector import collector_paused
 from chainrule.graph.context import context, holding, no_grad
 from chainrule.graph.draw import Draw
 from chainrule.graph.evaluate import evaluate, evaluator
@@ -28,6 +29,7 @@ __all__ = [
     "apply",
     "as_array",
     "check",
+    "collector_paused",
     "constant",
     "context",
     "evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """Nodes that an output needs, each after those it reads."""
+        return list(self._nodes)
+
+    @functools.cached_property
+    def _nodes(self) -> list[Node]:
         return nodes_between(self.inputs, self.outputs)
 
     def __str__(self) -> str:

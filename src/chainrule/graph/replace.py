@@ -28,7 +28,7 @@ def replaced(graph: Graph, rule: Rule, bodies: Callable[[Graph], Graph] | None =
     changed = False
     with holding(trace=None, recording=False, replaces=None, origin=None, scope=""):
         for node in graph.nodes():
-            inputs = tuple(stands.get(x.key, x) for x in node.inputs)
+            inputs = tuple([stands.get(x.key, x) for x in node.inputs]) if changed else node.inputs
             parameters = _with_bodies(node.parameters, inside)
             context.replaces, context.origin, context.scope = node, node.origin, node.scope
             asked = node if parameters is node.parameters else _remade(node, inputs, parameters)
@@ -40,12 +40,16 @@ def replaced(graph: Graph, rule: Rule, bodies: Callable[[Graph], Graph] | None =
                 results = tuple(made.output(i) for i in range(len(made.specs)))
             changed = True
             _refuse_other_specs(node, results)
-            stands.update({(node, i): y for i, y in enumerate(results) if y is not None})
+            for i, y in enumerate(results):
+                if y is not None:
+                    stands[node, i] = y
     return Graph(graph.inputs, tuple(stands.get(y.key, y) for y in graph.outputs)) if changed else graph
 
 
 def _with_bodies(parameters: dict[str, Any], inside: Callable[[Graph], Graph]) -> dict[str, Any]:
     """The same dict unless a body in it changes."""
+    if not any(isinstance(v, Graph) for v in parameters.values()):  # nearly always, and asked of every node
+        return parameters
     bodies = {k: inside(v) for k, v in parameters.items() if isinstance(v, Graph)}
     return {**parameters, **bodies} if any(parameters[k] is not v for k, v in bodies.items()) else parameters
 
@@ -55,8 +59,8 @@ def _remade(node: Node, inputs: tuple[Tensor, ...], parameters: dict[str, Any]) 
 
 
 def _refuse_other_specs(node: Node, results: tuple[Tensor | None, ...]) -> None:
-    found = [spec if y is None else y.spec for y, spec in zip(results, node.specs, strict=True)]
-    if found != list(node.specs):
+    found = tuple([spec if y is None else y.spec for y, spec in zip(results, node.specs, strict=True)])
+    if found != node.specs:
         line, given = shown(node.line) or "an unknown line", ", ".join(map(str, node.specs))
         raise GraphError(
             f"{node.primitive.name} at {line} gives {given}, but was rewritten to {', '.join(map(str, found))}: "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from dataclasses import replace
+
+import numpy as np
 
 from chainrule.kernel import Program
 from chainrule.kernel.effects import reads, writes
@@ -14,23 +15,34 @@ ALIGNMENT = 64
 def planned(program: Program) -> Program:
     """Offsets for every scratch buffer: buffers whose lives do not meet may share memory. Largest first, first fit."""
     lives = lifetimes(program)
-    placed: list[tuple[int, int, int, int]] = []  # start, end in bytes; first, last statement; in this order
+    placed = _Placed(len(lives))
     offsets: dict[int, int] = {}
     order = sorted(lives, key=lambda b: (-_bytes(program, b), lives[b]))
     for buffer in order:
-        first, last = lives[buffer]
-        size = _bytes(program, buffer)
-        start = 0
-        for begin, end, lives_from, lives_to in placed:
-            if lives_from > last or first > lives_to:
-                continue
-            if begin - start >= size:
-                break
-            start = max(start, end)
-        offsets[buffer] = start
-        insort(placed, (start, start + size, first, last))
+        offsets[buffer] = placed.add(_bytes(program, buffer), *lives[buffer])
     buffers = tuple(replace(b, offset=offsets.get(i, 0)) for i, b in enumerate(program.buffers))
-    return replace(program, buffers=buffers, arena=max((end for _, end, *_ in placed), default=0))
+    return replace(program, buffers=buffers, arena=placed.end)
+
+
+class _Placed:
+    """What has a place: rows of start and end in bytes, first and last statement, in the order of their starts."""
+
+    def __init__(self, most: int) -> None:
+        self.rows, self.count, self.end = np.empty((most, 4), np.int64), 0, 0
+
+    def add(self, size: int, first: int, last: int) -> int:
+        """Put ``size`` bytes, needed from statement ``first`` to ``last``, at the lowest start that is free."""
+        rows = self.rows[: self.count]
+        met = rows[(rows[:, 2] <= last) & (rows[:, 3] >= first)]
+        # Before each of them, the free bytes behind all that begin earlier; behind the last there is room for anything.
+        ends = np.maximum.accumulate(np.concatenate(([0], met[:, 1])))
+        fits = np.flatnonzero(met[:, 0] - ends[:-1] >= size)
+        start = int(ends[fits[0]] if len(fits) else ends[-1])
+        at = int(np.searchsorted(rows[:, 0], start))
+        self.rows[at + 1 : self.count + 1] = self.rows[at : self.count]
+        self.rows[at] = start, start + size, first, last
+        self.count, self.end = self.count + 1, max(self.end, start + size)
+        return start
 
 
 def lifetimes(program: Program) -> dict[int, tuple[int, int]]:

@@ -67,7 +67,10 @@ class _Facts:
     writes: set[int]
 
     def may_pass(self, reads: set[int], writes: set[int]) -> bool:
-        return not (self.writes & (reads | writes) or self.reads & writes)
+        return all(
+            own.isdisjoint(others)
+            for own, others in ((self.writes, reads), (self.writes, writes), (self.reads, writes))
+        )
 
 
 def _commonest_rows(statements: list[Nest | Gemm]) -> int:
@@ -120,9 +123,9 @@ class _Chain:
         if not facts.may_pass(self.after_reads, self.after_writes):
             return None
         found = shares(s, self.rows, self.sizes.__getitem__)
-        if found is None or found.others & (self.written | facts.writes) or facts.writes & self.met:
+        if found is None or found.others & facts.writes:
             return None
-        return found
+        return found if found.others.isdisjoint(self.written) and facts.writes.isdisjoint(self.met) else None
 
 
 def _side_by_side(statements: list[Nest | Gemm]) -> list[Statement]:

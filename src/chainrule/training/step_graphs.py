@@ -13,6 +13,7 @@ from chainrule.graph import (
     Node,
     Tensor,
     Traced,
+    collector_paused,
     context,
     holding,
     ones_cotangent,
@@ -35,6 +36,7 @@ from chainrule.training.state import TrainingState
 StepFunction = Callable[..., Tensor]
 
 
+@collector_paused()
 def build_gradients(
     function: StepFunction, state: TrainingState, specs: tuple[TensorSpec, ...], options: StepOptions, part: str,
     measures: bool = False,
