@@ -15,9 +15,11 @@ from chainrule.kernel import (
     Load,
     Local,
     Matrix,
+    Moving,
     Nest,
     Op,
     Program,
+    Repeat,
     Rows,
     Store,
     Together,
@@ -100,3 +102,44 @@ def test_statements_at_once_of_which_one_reads_what_another_writes_are_refused()
     check(program(Together((copying(0, 1), copying(0, 2)))), "test")
     with pytest.raises(GraphError, match="run at once touch what one of them writes"):
         check(program(Together((copying(0, 2), copying(2, 1)))), "test")
+
+
+ROW = Buffer(4, FLOAT32, "row")
+OTHER_ROW = Buffer(4, FLOAT32, "row")
+ALONG = Affine(0, (("v", 1),))
+
+
+def repeated(moving, *statements, turns=2):
+    """Statements over the buffers of the other tests, then 5 and 6: rows of 4."""
+    return Program((*BUFFERS, ROW, OTHER_ROW), (Repeat(turns, moving, statements),), (0,), (1,))
+
+
+def copied(from_, to):
+    return storing(Store(to, ALONG, Load(FLOAT32, from_, ALONG)), extent=4)
+
+
+def test_rows_that_stay_inside_are_legal():
+    legal = repeated((Moving(5, 0, 4, -4), Moving(6, 1, 0, 4)), copied(5, 6))
+    assert check(legal, "a test") is legal
+    overlapping_reads = repeated((Moving(5, 0, 0, 2), Moving(6, 1, 0, 4)), copied(5, 6))
+    assert check(overlapping_reads, "a test") is overlapping_reads
+
+
+@pytest.mark.parametrize(
+    "moving, statement, words",
+    [
+        ((Moving(5, 0, 0, 5), Moving(6, 1, 0, 4)), copied(5, 6), "rows of 4 begin at 0 to 5 of buffer 0, which has 8"),
+        ((Moving(5, 0, 3, -4), Moving(6, 1, 0, 4)), copied(5, 6), "begin at -1 to 3 of buffer 0"),
+        ((Moving(5, 1, 0, 4), Moving(6, 0, 0, 4)), copied(5, 6), "a row of buffer 0 is written"),
+        ((Moving(5, 1, 0, 4), Moving(6, 1, 0, 4)), copied(5, 6), "buffer 1 is written row by row and touched"),
+        ((Moving(6, 1, 0, 4),), copied(1, 6), "buffer 1 is written row by row and touched"),
+        ((Moving(5, 0, 0, 4), Moving(6, 1, 0, 2)), copied(5, 6), "rows of 4 of buffer 1 are written 2 apart"),
+        ((Moving(2, 0, 0, 4),), copied(0, 2), "buffer 2, scratch of float32, moves along 0"),
+        ((Moving(5, 4, 0, 4),), copied(5, 2), "buffer 5, row of float32, moves along 4, of int64"),
+        ((), Gate(3), "a gate stands among statements that are repeated"),
+        ((Moving(5, 0, 0, 4),), storing(Store(2, ALONG, Load(FLOAT32, 5, ALONG)), extent=5), "positions 0 to 4 of"),
+    ],
+)  # fmt: skip
+def test_an_illegal_loop_is_refused(moving, statement, words):
+    with pytest.raises(GraphError, match=f"a test broke statement 0 of the program: .*{words}"):
+        check(repeated(moving, statement), "a test")

@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, collector_paused, evaluator, placeholder
-from chainrule.kernel import Nest, Program, Statement, parts
+from chainrule.kernel import Nest, Program, Repeat, Statement, parts
 from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
 from chainrule.rewrite import rewrite
@@ -121,14 +121,20 @@ def _overwrites_too_soon(program: Program, part: Part) -> bool:
             if any(read in reads(s) for s in program.statements[first + 1 :]):
                 return True
             # What runs at once with the statement that writes must not read, unless it is that statement itself.
-            at_once = parts(program.statements[first]) if program.statements else ()
+            at_once = _at_once(program.statements[first]) if program.statements else ()
             if any(read in reads(s) and (written not in writes(s) or _reads_again(s, written, read)) for s in at_once):
                 return True
     return False
 
 
+def _at_once(statement: Statement) -> tuple[Statement, ...]:
+    return (statement,) if isinstance(statement, Repeat) else parts(statement)
+
+
 def _reads_again(statement: Statement, written: int, read: int) -> bool:
     """Whether a later loop of the statement reads what an earlier one has replaced; one loop reads before it writes."""
+    if isinstance(statement, Repeat):
+        return True
     if not isinstance(statement, Nest):
         return False
     first = next((i for i, x in enumerate(statement.loops) if written in writes(replace(statement, loops=(x,)))), None)

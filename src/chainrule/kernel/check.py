@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from chainrule.errors import GraphError
 from chainrule.kernel.effects import accesses, reads, shares, writes
@@ -14,6 +15,7 @@ from chainrule.kernel.program import (
     Matrix,
     Nest,
     Program,
+    Repeat,
     Rows,
     Statement,
     Together,
@@ -32,15 +34,47 @@ def check(program: Program, stage: str) -> Program:
     """
     for i, statement in enumerate(program.statements):
         try:
-            for part in parts(statement):
-                _check_part(part, program)
-            if isinstance(statement, Rows):
-                _check_rows(statement, program)
-            elif isinstance(statement, Together):
-                _check_together(statement)
+            _check_statement(statement, program)
         except GraphError as error:
             raise GraphError(f"{stage} broke statement {i} of the program: {error}") from error
     return program
+
+
+def _check_statement(statement: Statement, program: Program) -> None:
+    for part in parts(statement):
+        _check_part(part, program)
+    if isinstance(statement, Rows):
+        _check_rows(statement, program)
+    elif isinstance(statement, Together):
+        _check_together(statement)
+    elif isinstance(statement, Repeat):
+        _check_repeat(statement, program)
+        for inner in statement.statements:
+            _check_statement(inner, program)
+
+
+def _check_repeat(repeat: Repeat, program: Program) -> None:
+    """Rows lie inside what they are parts of, and what is written through one is touched through it alone."""
+    touched = Counter(b for s in repeat.statements for b in reads(s) | writes(s))
+    written = {b for s in repeat.statements for b in writes(s)}
+    of = Counter(m.of for m in repeat.moving if m.buffer in touched)
+    if any(isinstance(part, Gate) for part in parts(repeat)):
+        raise GraphError("a gate stands among statements that are repeated")
+    for m in repeat.moving:
+        row, whole = program.buffers[m.buffer], program.buffers[m.of]
+        if row.role != "row" or row.dtype != whole.dtype:
+            raise GraphError(f"buffer {m.buffer}, {row.role} of {row.dtype}, moves along {m.of}, of {whole.dtype}")
+        first, last = sorted((m.start, m.start + (repeat.turns - 1) * m.step))
+        if row.size and not 0 <= first <= last <= whole.size - row.size:
+            raise GraphError(f"rows of {row.size} begin at {first} to {last} of buffer {m.of}, which has {whole.size}")
+        if m.buffer not in written:
+            continue
+        if whole.role in ("input", "constant"):
+            raise GraphError(f"a row of buffer {m.of} is written, which is the program's {whole.role}")
+        if of[m.of] > 1 or m.of in touched:
+            raise GraphError(f"buffer {m.of} is written row by row and touched otherwise in the same turn")
+        if abs(m.step) < row.size and repeat.turns > 1:
+            raise GraphError(f"rows of {row.size} of buffer {m.of} are written {abs(m.step)} apart")
 
 
 def _check_part(statement: Nest | Gemm | Gate, program: Program) -> None:

@@ -6,7 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chainrule.kernel import Affine, Gate, Gather, Gemm, Load, Matrix, Nest, Rows, Scalar, Statement, Together, walk
+from chainrule.kernel import (
+    Affine,
+    Gate,
+    Gather,
+    Gemm,
+    Load,
+    Matrix,
+    Nest,
+    Repeat,
+    Rows,
+    Scalar,
+    Statement,
+    Together,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ def reads(statement: Statement) -> set[int]:
     """Buffers that a statement reads."""
     if isinstance(statement, (Rows, Together)):
         return {b for s in statement.statements for b in reads(s)}
+    if isinstance(statement, Repeat):
+        return _outside(statement, {b for s in statement.statements for b in reads(s)})
     if isinstance(statement, Gate):
         return {statement.buffer}
     if isinstance(statement, Gemm):
@@ -73,11 +89,19 @@ def writes(statement: Statement) -> set[int]:
     """Buffers that a statement writes."""
     if isinstance(statement, (Rows, Together)):
         return {b for s in statement.statements for b in writes(s)}
+    if isinstance(statement, Repeat):
+        return _outside(statement, {b for s in statement.statements for b in writes(s)})
     if isinstance(statement, Gate):
         return set()
     if isinstance(statement, Gemm):
         return {statement.result.buffer}
     return {s.buffer for s in statement.stores()}
+
+
+def _outside(repeat: Repeat, touched: set[int]) -> set[int]:
+    """Its rows as the buffers that they are parts of."""
+    rows = {m.buffer: m.of for m in repeat.moving}
+    return {rows.get(b, b) for b in touched}
 
 
 def independent(a: Statement, b: Statement) -> bool:

@@ -11,7 +11,20 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import GraphError
-from chainrule.kernel.program import Accumulate, Gate, Gemm, LaneLoop, Matrix, Nest, Program, SerialLoop, Store
+from chainrule.kernel.program import (
+    Accumulate,
+    Gate,
+    Gemm,
+    LaneLoop,
+    Matrix,
+    Nest,
+    Program,
+    Repeat,
+    SerialLoop,
+    Statement,
+    Store,
+    parts,
+)
 from chainrule.kernel.scalar import Affine, Const, Gather, Load, Local, Op, Scalar, Variable, walk
 
 LANES = 16
@@ -21,16 +34,30 @@ def interpret(program: Program, *inputs: np.ndarray) -> tuple[list[np.ndarray], 
     """(the outputs as flat arrays, status): status 0, or the number of the gate that closed, counted from 1."""
     memory = _memory(program, inputs)
     gates = 0
-    for statement in program.each():
+    for statement in program.statements:
         if isinstance(statement, Gate):
             gates += 1
             if not memory[statement.buffer][0]:
                 return [memory[i] for i in program.outputs], gates
-        elif isinstance(statement, Gemm):
-            _multiply(statement, memory)
         else:
-            _run_nest(statement, memory)
+            _run(statement, memory)
     return [memory[i] for i in program.outputs], 0
+
+
+def _run(statement: Statement, memory: list[np.ndarray]) -> None:
+    if isinstance(statement, Repeat):
+        for t in range(statement.turns):
+            for m in statement.moving:
+                start = m.start + t * m.step
+                memory[m.buffer] = memory[m.of][start : start + len(memory[m.buffer])]
+            for inner in statement.statements:
+                _run(inner, memory)
+        return
+    for part in parts(statement):
+        if isinstance(part, Gemm):
+            _multiply(part, memory)
+        elif isinstance(part, Nest):
+            _run_nest(part, memory)
 
 
 def _memory(program: Program, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:

@@ -14,7 +14,8 @@ from chainrule.kernel.scalar import Affine, Scalar
 class Buffer:
     """Memory for ``size`` elements.
 
-    role: "input" and "output" are given by the caller; "constant" holds ``values``; "scratch" lives in the arena.
+    role: "input" and "output" are given by the caller; "constant" holds ``values``; "scratch" lives in the arena; "row"
+    is a part of another buffer that moves from turn to turn of a `Repeat`.
     """
 
     size: int
@@ -181,12 +182,38 @@ class Together:
     statements: tuple[Nest | Gemm, ...]
 
 
-Statement = Nest | Gemm | Gate | Rows | Together
+@dataclass(frozen=True)
+class Moving:
+    """What a buffer of role "row" is: in turn t, the elements of the buffer ``of`` from ``start + t * step``."""
+
+    buffer: int
+    of: int
+    start: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """for each of the ``turns``, one after another: all statements, on the rows of this turn.
+
+    moving: the rows that are its own. What one of them writes of a buffer, nothing else inside touches.
+    """
+
+    turns: int
+    moving: tuple[Moving, ...]
+    statements: tuple[Statement, ...]
+
+
+Statement = Nest | Gemm | Gate | Rows | Together | Repeat
 
 
 def parts(statement: Statement) -> tuple[Nest | Gemm | Gate, ...]:
     """What a statement is made of; itself if it is not made of others."""
-    return statement.statements if isinstance(statement, (Rows, Together)) else (statement,)
+    if isinstance(statement, (Rows, Together)):
+        return statement.statements
+    if isinstance(statement, Repeat):
+        return tuple(part for s in statement.statements for part in parts(s))
+    return (statement,)
 
 
 @dataclass(frozen=True)

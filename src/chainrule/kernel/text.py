@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainrule.kernel.program import Accumulate, Gate, Gemm, Matrix, Nest, Program, Statement, Store, Together
+from chainrule.kernel.program import Accumulate, Gate, Gemm, Matrix, Nest, Program, Repeat, Statement, Store, Together
 from chainrule.kernel.scalar import Affine, Const, Gather, Load, Local, Op, Scalar, Variable
 
 _SIGNS = {
@@ -14,9 +14,8 @@ _SIGNS = {
 def program_text(program: Program) -> str:
     """Buffers, then statements as loops."""
     names = buffer_names(program)
-    lines = [
-        f"{b.role} {names[i]}: {b.dtype.name}[{b.size}]" for i, b in enumerate(program.buffers) if b.role != "scratch"
-    ]
+    shown = [(i, b) for i, b in enumerate(program.buffers) if b.role not in ("scratch", "row")]
+    lines = [f"{b.role} {names[i]}: {b.dtype.name}[{b.size}]" for i, b in shown]
     lines.append(f"scratch: {program.arena:,} bytes")
     for statement in program.statements:
         lines += _statement(statement, names)
@@ -30,13 +29,17 @@ def _statement(statement: Statement, names: list[str]) -> list[str]:
         return [f"stop unless {names[statement.buffer]}"]
     if isinstance(statement, Nest):
         return _nest(statement, names)
+    if isinstance(statement, Repeat):
+        rows = [f"  {names[m.buffer]} = {names[m.of]} from {m.start} + {m.step} t" for m in statement.moving]
+        inner = [f"  {line}" for s in statement.statements for line in _statement(s, names)]
+        return [f"for t in 0 to {statement.turns - 1}, in order:", *rows, *inner]
     inner = [f"  {line}" for s in statement.statements for line in _statement(s, names)]
     return ["together:" if isinstance(statement, Together) else f"for blocks of {statement.rows} rows:", *inner]
 
 
 def buffer_names(program: Program) -> list[str]:
     """A name for each buffer: its own if it has one, else a letter for its role and its number."""
-    return [b.name or f"{'c' if b.role == 'constant' else b.role[0]}{i}" for i, b in enumerate(program.buffers)]
+    return [b.name or f"{b.role[0]}{i}" for i, b in enumerate(program.buffers)]
 
 
 def _gemm(g: Gemm, names: list[str]) -> str:

@@ -6,6 +6,7 @@ Each pass takes a program and gives one that stores the same numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from chainrule.kernel import (
@@ -19,6 +20,7 @@ from chainrule.kernel import (
     Nest,
     Op,
     Program,
+    Repeat,
     Scalar,
     SerialLoop,
     Statement,
@@ -40,10 +42,13 @@ LITTLE = 4096
 
 def fused(program: Program) -> Program:
     """Join nests, forward values, drop stores that nobody reads."""
-    statements = joined(list(program.statements))
-    statements = [_with_joined_lanes(s) if isinstance(s, Nest) else s for s in statements]
-    statements = without_dead_stores(statements, program)
-    return replace(program, statements=tuple(statements))
+    statements = _fused(program.statements)
+    return replace(program, statements=tuple(without_dead_stores(statements, program)))
+
+
+def _fused(statements: Iterable[Statement]) -> list[Statement]:
+    inside = [replace(s, statements=tuple(_fused(s.statements))) if isinstance(s, Repeat) else s for s in statements]
+    return [_with_joined_lanes(s) if isinstance(s, Nest) else s for s in joined(inside)]
 
 
 # ------------------------------------------------------------------------------------------------ nests
@@ -191,7 +196,29 @@ def _lanes_join(a: LaneLoop, b: LaneLoop) -> bool:
             there = stored_by_b[own.buffer].at
             if _affine(own.at, {a.variable: b.variable}) != there:
                 return False
-    return not (made.keys() | made_inside) & stored_by_b.keys()
+    if (made.keys() | made_inside) & stored_by_b.keys():
+        return False
+    # In the joined loop what a accumulates comes after what b stores.
+    return _loaded(x.value for x in a.accumulates).isdisjoint(stored_by_b) and _still_the_same(made, b)
+
+
+def _still_the_same(made: dict[int, Store], b: LaneLoop) -> bool:
+    """Whether no store changes what the values that ``made`` gave read, before b makes something of them."""
+
+    def given(values: Iterable[Scalar]) -> set[int]:
+        return _loaded(made[buffer].value for buffer in _loaded(values) if buffer in made)
+
+    changed = set(made)
+    for store in b.stores:
+        places = [store.at] if isinstance(store.at, Scalar) else []
+        if given([store.value, *places]) & changed:
+            return False
+        changed.add(store.buffer)
+    return given(x.value for x in b.accumulates).isdisjoint(changed)
+
+
+def _loaded(values: Iterable[Scalar]) -> set[int]:
+    return {e.buffer for e in walk(*values) if isinstance(e, (Load, Gather))}
 
 
 def _same_place(store: Store, a: LaneLoop, load: Scalar, b: LaneLoop) -> bool:
@@ -296,17 +323,28 @@ def without_dead_stores(statements: list[Statement], program: Program) -> list[S
     """Stores to scratch that no statement reads are dropped, until nothing changes."""
     while True:
         needed = set(program.outputs) | {b for s in statements for b in reads(s)}
-        kept: list[Statement] = []
-        for statement in statements:
-            if isinstance(statement, Nest):
-                lean = _lean(statement, needed)
-                if lean is not None:
-                    kept.append(lean)
-            elif not isinstance(statement, Gemm) or statement.result.buffer in needed:
-                kept.append(statement)
+        kept = _without_dead_stores(statements, needed)
         if kept == statements:
             return statements
         statements = kept
+
+
+def _without_dead_stores(statements: Iterable[Statement], needed: set[int]) -> list[Statement]:
+    kept: list[Statement] = []
+    for statement in statements:
+        if isinstance(statement, Nest):
+            lean = _lean(statement, needed)
+            if lean is not None:
+                kept.append(lean)
+        elif isinstance(statement, Repeat):
+            inside = needed | {b for s in statement.statements for b in reads(s)}
+            inside |= {m.buffer for m in statement.moving if m.of in inside}
+            found = tuple(_without_dead_stores(statement.statements, inside))
+            if found:
+                kept.append(replace(statement, statements=found))
+        elif not isinstance(statement, Gemm) or statement.result.buffer in needed:
+            kept.append(statement)
+    return kept
 
 
 def _lean(nest: Nest, needed: set[int]) -> Nest | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chainrule.kernel import LaneLoop, Nest, Program, SerialLoop, Statement, walk
+from chainrule.kernel import LaneLoop, Nest, Program, Repeat, SerialLoop, Statement, walk
 
 NARROW = 4
 """Elements of a row up to which 16 rows at a time are faster, as measured: rows of 2 took a sixth of the time."""
@@ -19,6 +19,8 @@ def turned(program: Program) -> Program:
 
 
 def _turned(statement: Statement) -> Statement:
+    if isinstance(statement, Repeat):
+        return replace(statement, statements=tuple(map(_turned, statement.statements)))
     if not isinstance(statement, Nest) or not _is_narrow(statement):
         return statement
     row, serial = statement.variables[-1], list[SerialLoop]()

@@ -9,9 +9,10 @@ is independent runs `Together`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from chainrule.kernel import Gate, Gemm, Nest, Program, Rows, Statement, Together
+from chainrule.kernel import Gemm, Nest, Program, Repeat, Rows, Statement, Together
 from chainrule.kernel.effects import Shares, reads, shares, writes
 
 LARGEST_WEIGHTS = 1 << 17
@@ -25,19 +26,26 @@ CHAINS = 8
 
 def scheduled(program: Program) -> Program:
     """The same statements in an order, and joined, so that threads seldom wait for each other."""
-    statements: list[Statement] = []
+    return replace(program, statements=tuple(_in_segments(program.statements, program)))
+
+
+def _in_segments(statements: Iterable[Statement], program: Program) -> list[Statement]:
+    """Gates and loops over time keep their places, and split the rest into segments."""
+    made: list[Statement] = []
     segment: list[Nest | Gemm] = []
-    for statement in program.each():
-        if isinstance(statement, Gate):
-            statements += [*_scheduled(segment, program), statement]
-            segment = []
-        else:
+    for statement in statements:
+        if isinstance(statement, (Nest, Gemm)):
             segment.append(statement)
-    return replace(program, statements=(*statements, *_scheduled(segment, program)))
+            continue
+        if isinstance(statement, Repeat):
+            statement = replace(statement, statements=tuple(_in_segments(statement.statements, program)))
+        made += [*_scheduled(segment, program), statement]
+        segment = []
+    return [*made, *_scheduled(segment, program)]
 
 
 def _scheduled(statements: list[Nest | Gemm], program: Program) -> list[Statement]:
-    """What lies between two gates."""
+    """One segment."""
     facts = {id(s): _Facts(s, reads(s), writes(s)) for s in statements}
     rows = _commonest_rows(statements)
     if rows < 2:

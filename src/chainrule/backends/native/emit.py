@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from chainrule.backends.native.form import Form, form_of
 from chainrule.backends.native.loops import Loops
 from chainrule.backends.native.values import Values
 from chainrule.kernel.program import Buffer, Nest
+
+Rows = Mapping[int, tuple[int, int]]
+"""Buffer of role "row" -> (the buffer that it is a part of, the element of it where it begins)."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class NestCode:
     text: LLVM IR of one function, ``nest_<key>``; intrinsics are not declared (LLVM does that by itself).
     params: what the function reads from its second argument, in order (int64).
     slots: positions among the params of the numbers of buffers.
+    starts: (position among the params, buffer) of what says where in a buffer something begins.
     support: names of the functions that it calls; ``functions.definition(name)`` is each one's text.
     """
 
@@ -27,17 +31,22 @@ class NestCode:
     text: str
     params: tuple[int, ...]
     slots: tuple[int, ...]
+    starts: tuple[tuple[int, int], ...]
     support: frozenset[str]
 
     @property
     def name(self) -> str:
         return f"nest_{self.key}"
 
-    def params_from(self, base: int) -> tuple[int, ...]:
-        """The params where the buffers' slots are numbered from ``base``."""
+    def params_at(self, base: int, rows: Rows) -> tuple[int, ...]:
+        """The params where the buffers' slots are numbered from ``base``, in a turn in which the rows are these."""
         params = list(self.params)
         for position in self.slots:
-            params[position] += base
+            buffer = params[position]
+            params[position] = base + (rows[buffer][0] if buffer in rows else buffer)
+        for position, buffer in self.starts:
+            if buffer in rows:
+                params[position] += rows[buffer][1]
         return tuple(params)
 
 
@@ -45,13 +54,14 @@ class NestCode:
 class _Written:
     """The code of one nest of a form, and which of its params are other nests' own.
 
-    slots, starts: (position among the params, number of the buffer whose slot or beginning it is).
+    slots, starts, origins: (position among the params, number of the buffer whose slot or beginning it is).
     """
 
     code: NestCode
     begins: tuple[int, ...]
     slots: tuple[tuple[int, int], ...]
     starts: tuple[tuple[int, int], ...]
+    origins: tuple[tuple[int, int], ...]
 
     def code_for(self, form: Form) -> NestCode:
         params = list(self.code.params)
@@ -60,7 +70,8 @@ class _Written:
         buffers = tuple(form.numbers)
         for position, number in self.slots:
             params[position] = buffers[number]
-        return replace(self.code, params=tuple(params))
+        starts = tuple((position, buffers[number]) for position, number in (*self.starts, *self.origins))
+        return replace(self.code, params=tuple(params), starts=starts)
 
 
 _written: dict[Hashable, _Written] = {}
@@ -80,10 +91,10 @@ def _write(nest: Nest, buffers: tuple[Buffer, ...], form: Form) -> _Written:
     Loops(nest, values).grid()
     writer = values.writer
     key = hashlib.sha256(writer.text("nest").encode()).hexdigest()[:32]
-    positions = tuple(position for position, _ in writer.slots)
-    code = NestCode(key, writer.text(f"nest_{key}"), tuple(writer.params), positions, frozenset(writer.support))
-    slots, starts = (
+    slots, starts, origins = (
         tuple((position, form.numbers[buffer]) for position, buffer in places)
-        for places in (writer.slots, writer.starts)
+        for places in (writer.slots, writer.starts, writer.origins)
     )
-    return _Written(code, form.starts, slots, starts)
+    text, params = writer.text(f"nest_{key}"), tuple(writer.params)
+    code = NestCode(key, text, params, tuple(p for p, _ in slots), (), frozenset(writer.support))
+    return _Written(code, form.starts, slots, starts, origins)

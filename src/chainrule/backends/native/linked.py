@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from chainrule.backends.native.address import address
 from chainrule.backends.native.build import begin as begin_code
 from chainrule.backends.native.build import begin_runtime, gemm_function, load
-from chainrule.backends.native.emit import NestCode, code_of
+from chainrule.backends.native.emit import NestCode, Rows, code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_params
 from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, from_both_ends, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-from chainrule.kernel import Buffer, Gemm, Nest, Program, Rows, Together, parts
+from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Statement, Together, parts
 from chainrule.kernel import Gate as GateStatement
+from chainrule.kernel import Rows as RowsStatement
 
 SERIAL_BELOW = 80_000.0
 """ns: programs that cost less than this run on one thread without barriers. The statements of a step of 64-128-64-10 at
@@ -95,37 +97,76 @@ class NativeLinked:
 
 
 def _table(placed: Sequence[_Placed | Gate], addresses: dict[str, int]) -> Table:
-    programs = [p.program for p in placed if isinstance(p, _Placed)]
-    costs = {id(part): cost_of(part) for program in programs for s in program.statements for part in parts(s)}
-    serial = sum(costs.values()) < SERIAL_BELOW
+    statements = [s for p in placed if isinstance(p, _Placed) for s in p.program.statements]
+    serial = sum(map(_cost, statements)) < SERIAL_BELOW
     entries: list[Group | Gate] = []
     for each in placed:
-        entries += [each] if isinstance(each, Gate) else _entries(each, addresses, costs, serial)
+        entries += [each] if isinstance(each, Gate) else _Entries(each, addresses, serial).of(each.program.statements)
     return pack(entries, serial)
 
 
-def _entries(placed: _Placed, addresses: dict[str, int], costs: dict[int, float], serial: bool) -> list[Group | Gate]:
-    program, base, codes = placed.program, placed.base, _codes(placed.program)
+def _cost(statement: Statement) -> float:
+    if isinstance(statement, Repeat):
+        return statement.turns * sum(map(_cost, statement.statements))
+    return sum(map(cost_of, parts(statement)))
 
-    def task(part: Nest | Gemm, where: Range) -> Task:
+
+class _Entries:
+    """The entries of a program: those of a `Repeat` once for each turn, with the rows of that turn."""
+
+    def __init__(self, placed: _Placed, addresses: dict[str, int], serial: bool) -> None:
+        self.program, self.base, self.addresses, self.serial = placed.program, placed.base, addresses, serial
+        self.codes = _codes(placed.program)
+        self.cut: dict[int, list[list[tuple[Nest | Gemm, Range]]]] = {}
+
+    def of(self, statements: Iterable[Statement], rows: Rows = MappingProxyType({})) -> list[Group | Gate]:
+        entries: list[Group | Gate] = []
+        for statement in statements:
+            if isinstance(statement, GateStatement):
+                entries.append(Gate(self.base + statement.buffer))
+            elif isinstance(statement, Repeat):
+                for turn in range(statement.turns):
+                    entries += self.of(statement.statements, {**rows, **_rows_of(statement, turn, rows)})
+            else:
+                blocks = [Block(tuple(self.task(*each, rows) for each in block)) for block in self.blocks(statement)]
+                entries.append(Group(tuple(blocks), _cost(statement)))
+        return entries
+
+    def blocks(self, statement: Nest | Gemm | RowsStatement | Together) -> list[list[tuple[Nest | Gemm, Range]]]:
+        """What the blocks of a statement do, which is the same in every turn."""
+        if id(statement) not in self.cut:
+            if isinstance(statement, RowsStatement):
+                shares = row_blocks(statement, 1 if self.serial else MOST_ROW_BLOCKS)
+                found = [list(zip(statement.statements, share, strict=True)) for share in shares]
+            else:
+                alone = statement.statements if isinstance(statement, Together) else (statement,)
+                found = [[block] for block in from_both_ends(alone)]
+            self.cut[id(statement)] = found
+        return self.cut[id(statement)]
+
+    def task(self, part: Nest | Gemm, where: Range, rows: Rows) -> Task:
         if isinstance(part, Gemm):
-            return Task(gemm_function(program.buffers[part.result.buffer].dtype), gemm_params(part, base), *where)
-        code = codes[id(part)]
-        return Task(addresses[code.key], code.params_from(base), *where)
+            function = gemm_function(self.program.buffers[part.result.buffer].dtype)
+            return Task(function, gemm_params(_in_turn(part, rows) if rows else part, self.base), *where)
+        code = self.codes[id(part)]
+        return Task(self.addresses[code.key], code.params_at(self.base, rows), *where)
 
-    entries: list[Group | Gate] = []
-    for statement in program.statements:
-        if isinstance(statement, GateStatement):
-            entries.append(Gate(base + statement.buffer))
-            continue
-        if isinstance(statement, Rows):
-            shares = row_blocks(statement, 1 if serial else MOST_ROW_BLOCKS)
-            found = [Block(tuple(map(task, statement.statements, share))) for share in shares]
-        else:
-            alone = statement.statements if isinstance(statement, Together) else (statement,)
-            found = [Block((task(*block),)) for block in from_both_ends(alone)]
-        entries.append(Group(tuple(found), sum(costs[id(part)] for part in parts(statement))))
-    return entries
+
+def _rows_of(repeat: Repeat, turn: int, outer: Rows) -> Rows:
+    """Where the rows of a turn lie, in buffers that are no rows themselves."""
+    found = {}
+    for m in repeat.moving:
+        of, begin = outer.get(m.of, (m.of, 0))
+        found[m.buffer] = (of, begin + m.start + turn * m.step)
+    return found
+
+
+def _in_turn(gemm: Gemm, rows: Rows) -> Gemm:
+    def placed(matrix: Matrix) -> Matrix:
+        of, begin = rows.get(matrix.buffer, (matrix.buffer, 0))
+        return replace(matrix, buffer=of, start=matrix.start + begin)
+
+    return replace(gemm, left=placed(gemm.left), right=placed(gemm.right), result=placed(gemm.result))
 
 
 class NativeBound:

@@ -162,7 +162,8 @@ class Values:
         raise GraphError(f"{type(scalar).__name__} is not a scalar expression of chainrule.kernel")
 
     def _gather(self, scalar: Gather, at: int) -> str:
-        w, dtype, base = self.writer, self._held(scalar), self.writer.base(scalar.buffer)
+        w, dtype = self.writer, self._held(scalar)
+        base = w.origin(scalar.buffer, stored(dtype))
         positions = self.operand(at)
         mask = self.group.mask if self._lanes_count() else ALL_LANES
         found = memory.both(w, mask, memory.inside(w, positions, self._size(scalar.size, scalar.buffer)))
@@ -328,7 +329,7 @@ class Values:
 
     def _store_computed(self, store: Store, computed: Scalar, dtype: np.dtype, value: str) -> None:
         w, mask = self.writer, self.group.mask
-        base, size = w.base(store.buffer), self._size(self.buffers[store.buffer].size, store.buffer)
+        base, size = w.origin(store.buffer, stored(dtype)), self._size(self.buffers[store.buffer].size, store.buffer)
         at = self.number(computed)
         positions = self.operand(at)
         found = memory.both(w, mask, memory.inside(w, positions, size))

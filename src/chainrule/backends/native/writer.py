@@ -21,10 +21,14 @@ class Writer:
         """(position among the params, buffer): which of them are numbers of buffers, and of which."""
         self.starts: list[tuple[int, int]] = []
         """The same for those that say where in a buffer an access begins."""
+        self.origins: list[tuple[int, int]] = []
+        """The same for those that say where in a buffer its element 0 lies: in itself at 0, in what a row moves along
+        somewhere else."""
         self.support: set[str] = set()
         self.block = "start"
         self._names = 0
         self._bases: dict[int, str] = {}
+        self._origins: dict[int, str] = {}
 
     def name(self) -> str:
         self._names += 1
@@ -90,12 +94,20 @@ class Writer:
         return self.param(value)
 
     def base(self, buffer: int) -> str:
-        """The operand (ptr) of a buffer's element 0."""
+        """The operand (ptr) of a buffer's memory, to which beginnings of accesses are added."""
         if buffer not in self._bases:
             self.slots.append((len(self.params), buffer))
             slot = self.at_entry(f"getelementptr ptr, ptr %slots, i64 {self.param(buffer)}")
             self._bases[buffer] = self.at_entry(f"load ptr, ptr {slot}, align 8")
         return self._bases[buffer]
+
+    def origin(self, buffer: int, element_type: str) -> str:
+        """The operand (ptr) of a buffer's element 0, for positions that are computed."""
+        if buffer not in self._origins:
+            base = self.base(buffer)
+            self.origins.append((len(self.params), buffer))
+            self._origins[buffer] = self.at_entry(f"getelementptr {element_type}, ptr {base}, i64 {self.param(0)}")
+        return self._origins[buffer]
 
     def room(self, element_type: str) -> str:
         """A vector's room on the stack."""
