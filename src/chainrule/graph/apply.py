@@ -19,8 +19,7 @@ def apply(primitive: Primitive, inputs: tuple[Tensor, ...], parameters: dict[str
     trace = context.trace
     if trace is not None:
         inputs = tuple(map(trace.seen, inputs))
-    inferred = primitive.shape(*(x.spec for x in inputs), **parameters)
-    specs = inferred if primitive.several else (inferred,)
+    specs = primitive.specs(tuple([x.spec for x in inputs]), parameters)
     if any(x.array is None for x in inputs):
         node = Node(primitive, inputs, parameters, specs, line=_line())
     else:

@@ -50,9 +50,8 @@ def _check_read(node: Node, i: int, x: Tensor, known: set[Any]) -> None:
 
 
 def _check_specs(node: Node) -> None:
-    inferred = node.primitive.shape(*(x.spec for x in node.inputs), **node.parameters)
-    specs = inferred if node.primitive.several else (inferred,)
-    if tuple(specs) != tuple(node.specs):
+    specs = node.primitive.specs(tuple([x.spec for x in node.inputs]), node.parameters)
+    if specs != tuple(node.specs):
         raise GraphError(
             f"{_name(node)} claims to make {', '.join(map(str, node.specs))}, but its shape rule gives "
             f"{', '.join(map(str, specs))}"

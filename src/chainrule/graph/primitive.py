@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule.errors import GraphError
+from chainrule.spec import TensorSpec
 
 PRIMITIVES: dict[str, Primitive] = {}
 """Every declared primitive, by name."""
 
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 """Every operation that a tensor's methods call by name: the primitives and the compositions of them."""
+
+
+MOST_KNOWN = 1024
+"""Answers of its shape rule that a primitive keeps."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,6 +63,9 @@ class Primitive:
     lower: Any = None
     """How it becomes loops; None: by the expansion of its ``evaluate``."""
 
+    known: dict[Any, tuple[TensorSpec, ...]] = field(default_factory=dict)
+    """Output specs by input specs and parameters."""
+
     def __post_init__(self) -> None:
         if self.name in PRIMITIVES:
             raise GraphError(f"primitive {self.name!r} is already declared: choose another name")
@@ -69,6 +77,21 @@ class Primitive:
 
         inputs, parameters = self.arguments(*args, **keywords)
         return apply(self, inputs, parameters)
+
+    def specs(self, inputs: tuple[TensorSpec, ...], parameters: dict[str, Any]) -> tuple[TensorSpec, ...]:
+        """What its shape rule says of the outputs; kept, as equal layers ask again, and so does every rewrite."""
+        if self.several:
+            return tuple(self.shape(*inputs, **parameters))
+        try:
+            key = (inputs, tuple(parameters.items()))
+            found = self.known.get(key)
+        except TypeError:  # a parameter without a hash
+            return (self.shape(*inputs, **parameters),)
+        if found is None:
+            if len(self.known) >= MOST_KNOWN:
+                self.known.clear()
+            found = self.known[key] = (self.shape(*inputs, **parameters),)
+        return found
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}: {self.formula}>"

@@ -276,16 +276,16 @@ class _Rewrite:
 
     def _one(self, e: Scalar) -> Scalar:
         if isinstance(e, Variable):
-            return replace(e, name=self.names.get(e.name, e.name))
+            return Variable(e.dtype, self.names.get(e.name, e.name))
         if isinstance(e, Load):
             if e.buffer in self.made:
                 return self.made[e.buffer]
             where = None if e.where is None else self.done[e.where]
-            return replace(e, at=_affine(e.at, self.names), where=where)
+            return Load(e.dtype, e.buffer, _affine(e.at, self.names), where, e.other)
         if isinstance(e, Gather):
             return replace(e, at=self.done[e.at])
         if isinstance(e, Op):
-            return replace(e, arguments=tuple(self.done[a] for a in e.arguments))
+            return Op(e.dtype, e.name, tuple([self.done[a] for a in e.arguments]))
         return e
 
 

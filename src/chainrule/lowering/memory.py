@@ -25,23 +25,27 @@ def planned(program: Program) -> Program:
 
 
 class _Placed:
-    """What has a place: rows of start and end in bytes, first and last statement, in the order of their starts."""
+    """What has a place: where it starts and ends, in bytes, and its first and last statement, in order of starts."""
 
     def __init__(self, most: int) -> None:
-        self.rows, self.count, self.end = np.empty((most, 4), np.int64), 0, 0
+        self.starts, self.ends, self.firsts, self.lasts = self.columns = np.empty((4, most), np.int64)
+        self.count, self.end = 0, 0
 
     def add(self, size: int, first: int, last: int) -> int:
         """Put ``size`` bytes, needed from statement ``first`` to ``last``, at the lowest start that is free."""
-        rows = self.rows[: self.count]
-        met = rows[(rows[:, 2] <= last) & (rows[:, 3] >= first)]
+        n = self.count
+        met = np.flatnonzero((self.firsts[:n] <= last) & (self.lasts[:n] >= first))
         # Before each of them, the free bytes behind all that begin earlier; behind the last there is room for anything.
-        ends = np.maximum.accumulate(np.concatenate(([0], met[:, 1])))
-        fits = np.flatnonzero(met[:, 0] - ends[:-1] >= size)
-        start = int(ends[fits[0]] if len(fits) else ends[-1])
-        at = int(np.searchsorted(rows[:, 0], start))
-        self.rows[at + 1 : self.count + 1] = self.rows[at : self.count]
-        self.rows[at] = start, start + size, first, last
-        self.count, self.end = self.count + 1, max(self.end, start + size)
+        ends = np.maximum.accumulate(self.ends[met])
+        gaps = self.starts[met[1:]] - ends[:-1] >= size
+        if not len(met) or self.starts[met[0]] >= size:
+            start = 0
+        else:
+            start = int(ends[gaps.argmax() if gaps.any() else -1])
+        at = int(self.starts[:n].searchsorted(start))
+        self.columns[:, at + 1 : n + 1] = self.columns[:, at:n]
+        self.columns[:, at] = start, start + size, first, last
+        self.count, self.end = n + 1, max(self.end, start + size)
         return start
 
 
