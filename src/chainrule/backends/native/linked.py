@@ -21,10 +21,9 @@ from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Statem
 from chainrule.kernel import Gate as GateStatement
 from chainrule.kernel import Rows as RowsStatement
 
-SERIAL_BELOW = 80_000.0
-"""ns: programs that cost less than this run on one thread without barriers. The statements of a step of 64-128-64-10 at
-64 rows take 46 us on two threads and 78 us on one if each is repeated by itself, but one after another 70 and 58: what
-threads exchange through their caches eats up what they share."""
+SERIAL_BELOW = 25_000.0
+"""ns: programs that cost less than this run on one thread without barriers: what threads exchange through their caches
+eats up what they share. Above it that depends on the machine, and the runtime sees whether sharing pays."""
 
 
 @dataclass(frozen=True)

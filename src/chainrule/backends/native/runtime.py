@@ -81,7 +81,7 @@ def bind(table: Table, slots: np.ndarray, advances: np.ndarray | None = None) ->
     addresses = [table.groups, table.starts, table.tasks, slots, moves]
     groups, starts, tasks, slots_at, moves_at = (a.ctypes.data for a in addresses)
     counts = len(table.groups), len(moves)
-    words = [groups, counts[0], starts, tasks, slots_at, moves_at, counts[1], 0, 0, int(table.shared), *[0] * 5]
+    words = [groups, counts[0], starts, tasks, slots_at, moves_at, counts[1], 0, 0, int(table.shared), *[0] * 6]
     call = (ctypes.c_int64 * len(words))(*words)
     return Binding(table, slots, moves, call, ctypes.addressof(call), _native())
 

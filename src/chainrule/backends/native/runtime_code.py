@@ -43,7 +43,7 @@ CLAIM, DONE, DESCRIPTION, PARKED, BELL, OWNER, WAITING, THREADS, PARK_AFTER, WAI
     58,
 )
 
-LOSS_BORNE, CREDIT, ALONE_FOR, DOUBT_AFTER = 200_000, 2_000_000, 8, 1_000_000_000
+LOSS_BORNE, CREDIT, ALONE_FOR, LONGEST_ALONE, DOUBT_AFTER = 600_000, 2_000_000, 8, 250_000_000, 1_000_000_000
 """When threads stop sharing, in ns; see the comment in ``chainrule_run``."""
 
 FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule_spin", "chainrule_limits")
@@ -52,10 +52,10 @@ FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule
 def runtime_code() -> str:
     """IR of the functions `FUNCTIONS`.
 
-    chainrule_run(ptr call, i64 steps) -> i64: runs a program; the steps that were completed. call is 15 words:
+    chainrule_run(ptr call, i64 steps) -> i64: runs a program; the steps that were completed. call is 16 words:
       groups, their number, starts, tasks, slots, moves (a slot's number and its bytes a step, for each slot that
       moves), their number, the number of the gate that ended it or 0 (written), stop (read between steps; nonzero ends
-      the run), whether threads may share groups, and 5 that are zero at first (how well sharing goes).
+      the run), whether threads may share groups, and 6 that are zero at first (how well sharing goes).
     chainrule_worker(i64 number) -> ptr: a thread's life; the caller of a program is number 0.
     chainrule_forget(): this is a new process, in which no thread was started.
     chainrule_spin(i64 n): n pauses, to be timed.
@@ -416,6 +416,7 @@ entry:
   %loss_at = getelementptr i64, ptr %call, i64 12
   %until_at = getelementptr i64, ptr %call, i64 13
   %sampled_at = getelementptr i64, ptr %call, i64 14
+  %times_at = getelementptr i64, ptr %call, i64 15
   %words = mul i64 %group_count, 6
   %groups_end = getelementptr i64, ptr %groups, i64 %words
   %members = load atomic i64, ptr %threads monotonic, align 8
@@ -513,7 +514,9 @@ advanced:
 judge:
   ; While another process holds a core, a thread that is put aside with a block in its hands makes all others wait.
   ; So each shared step is held against the time that a step takes alone. Losses above what was gained lately are
-  ; followed by ALONE_FOR times as long without sharing, so that they cost at most an eighth of the time.
+  ; followed by ALONE_FOR times as long without sharing, so that they cost at most an eighth of the time; and by twice
+  ; as long after each further loss without a gain between them, as there are programs that some machines share well
+  ; and others never (64-128-64-10 at 64 rows: 66 us alone and 51 shared on one, 58 and 70 on another).
   %end_time = call i64 @now()
   %took = sub i64 %end_time, %time
   %alone_before = load i64, ptr %alone_at
@@ -538,13 +541,23 @@ judge_shared:
   %harm = icmp sgt i64 %loss, {LOSS_BORNE}
   br i1 %harm, label %part, label %doubt
 part:
-  %pause_for = mul i64 %loss, {ALONE_FOR}
+  %times_before = load i64, ptr %times_at
+  %times = call i64 @llvm.smax.i64(i64 %times_before, i64 {ALONE_FOR})
+  %pause_wanted = mul i64 %loss, %times
+  %pause_for = call i64 @llvm.smin.i64(i64 %pause_wanted, i64 {LONGEST_ALONE})
+  %twice = shl i64 %times, 1
+  %times_next = call i64 @llvm.smin.i64(i64 %twice, i64 {LONGEST_ALONE // LOSS_BORNE})
+  store i64 %times_next, ptr %times_at
   %until_new = add i64 %end_time, %pause_for
   store i64 %until_new, ptr %until_at
   store i64 0, ptr %loss_at
   br label %count
 doubt:                                            ; now and then a step alone, as the machine may have changed
   store i64 %loss, ptr %loss_at
+  %gains = icmp slt i64 %loss, {-LOSS_BORNE}
+  %times_held = load i64, ptr %times_at
+  %times_kept = select i1 %gains, i64 0, i64 %times_held
+  store i64 %times_kept, ptr %times_at
   %sampled = load i64, ptr %sampled_at
   %since = sub i64 %end_time, %sampled
   %old = icmp sgt i64 %since, {DOUBT_AFTER}
