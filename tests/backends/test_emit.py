@@ -512,3 +512,29 @@ def test_the_floating_point_control_register_stays_as_it_was():
     agree_free(elementwise(300, value), [x, np.zeros_like(x)])
     assert np.float32(1e-38) * np.float32(0.01) > 0
     assert np.rint(np.float32(2.5)) == 2
+
+
+def guarded_rows(rows, columns, otherwise=-1):
+    """out[i, j] = x[rows[i], j] where rows[i] is no negative number, as gathers of whole rows are lowered."""
+    row = Load(INT64, 1, along(1, 0, "g"))
+    guard = op("greater_equal", row, Const(INT64, 0))
+    position = op("add", op("multiply", row, Const(INT64, columns)), variable("v"))
+    at = op("where", guard, position, Const(INT64, otherwise))
+    store = Store(2, Affine(0, (("g", columns), ("v", 1))), Gather(FLOAT32, 0, at, 7 * columns, other=-5.0))
+    return Nest(("g",), (rows,), (LaneLoop("v", columns, stores=(store,)),))
+
+
+@pytest.mark.parametrize("columns", (1, 15, 16, 33, 784))
+def test_rows_behind_a_guard_are_read_side_by_side(columns):
+    x = np.random.default_rng(0).standard_normal(7 * columns).astype(np.float32)
+    rows = np.array([3, -1, 6, 0, -7, 5], np.int64)
+    arrays = [x, rows, np.full(6 * columns, np.nan, np.float32)]
+    nest = guarded_rows(len(rows), columns)
+    assert "masked.gather" not in code_of(nest, buffers_of(arrays)).text
+    out = agree(nest, arrays)[2].reshape(6, columns)
+    np.testing.assert_array_equal(out, np.where((rows >= 0)[:, None], x.reshape(7, columns)[rows.clip(0)], -5.0))
+
+
+def test_a_guard_with_a_position_behind_it_that_the_buffer_has_is_none():
+    arrays = [np.arange(14, dtype=np.float32), np.array([1, -1], np.int64), np.zeros(4, np.float32)]
+    np.testing.assert_array_equal(agree(guarded_rows(2, 2, otherwise=9), arrays)[2], [2, 3, 9, 9])

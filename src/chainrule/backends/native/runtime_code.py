@@ -43,7 +43,7 @@ CLAIM, DONE, DESCRIPTION, PARKED, BELL, OWNER, WAITING, THREADS, PARK_AFTER, WAI
     58,
 )
 
-LOSS_BORNE, CREDIT, ALONE_FOR, LONGEST_ALONE, DOUBT_AFTER = 600_000, 2_000_000, 8, 250_000_000, 1_000_000_000
+LOSS_BORNE, CREDIT, ALONE_FOR, LONGEST_ALONE, DOUBT_AFTER = 600_000, 2_000_000, 8, 50_000_000, 1_000_000_000
 """When threads stop sharing, in ns; see the comment in ``chainrule_run``."""
 
 FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule_spin", "chainrule_limits")

@@ -164,12 +164,24 @@ class Values:
     def _gather(self, scalar: Gather, at: int) -> str:
         w, dtype = self.writer, self._held(scalar)
         base = w.origin(scalar.buffer, stored(dtype))
-        positions = self.operand(at)
         mask = self.group.mask if self._lanes_count() else ALL_LANES
+        at, mask = self._unguarded(at, mask)
+        positions = self.operand(at)
         found = memory.both(w, mask, memory.inside(w, positions, self._size(scalar.size, scalar.buffer)))
         if self._lane_stride(at) == 1:
             return memory.load_next(w, dtype, memory.first_of(w, dtype, base, positions), found, scalar.other)
         return memory.load_apart(w, dtype, memory.apart(w, dtype, base, positions), found, scalar.other)
+
+    def _unguarded(self, at: int, mask: str) -> tuple[int, str]:
+        """(positions, which lanes count): of positions that are -1, which no buffer has, where a guard is false, those
+        without the guard and fewer lanes. So what lies side by side is seen to."""
+        node = self.dag.nodes[at]
+        if isinstance(node.scalar, Op) and node.scalar.name == "where":
+            guard, positions, otherwise = node.arguments
+            last = self.dag.nodes[otherwise].scalar
+            if isinstance(last, Const) and last.value == -1:
+                return positions, memory.both(self.writer, mask, self.operand(guard))
+        return at, mask
 
     def _lane_stride(self, root: int) -> int | None:
         """By how much an integer grows from lane to lane, where that is plain from how it is written."""
@@ -330,7 +342,7 @@ class Values:
     def _store_computed(self, store: Store, computed: Scalar, dtype: np.dtype, value: str) -> None:
         w, mask = self.writer, self.group.mask
         base, size = w.origin(store.buffer, stored(dtype)), self._size(self.buffers[store.buffer].size, store.buffer)
-        at = self.number(computed)
+        at, mask = self._unguarded(self.number(computed), mask)
         positions = self.operand(at)
         found = memory.both(w, mask, memory.inside(w, positions, size))
         if self._lane_stride(at) == 1:
