@@ -1,5 +1,7 @@
 """@cr.step: forward, backward, clip and update of a function that returns the loss."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -135,3 +137,22 @@ def test_misuse_is_named_and_leaves_the_step_usable(call, kind, words):
         call(made, step)
     assert all(made.state_dict()[n].tobytes() == a.tobytes() for n, a in before.items())
     assert step(X, Y) < first
+
+
+def test_a_retrace_says_why_in_one_line(caplog):
+    net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
+    net.initialise(0)
+
+    @cr.step(net, optim.SGD(0.1))
+    def step(x, y):
+        return cr.cross_entropy(net(x), y)
+
+    with caplog.at_level(logging.INFO, logger="chainrule.compile"):
+        for rows in (8, 8, 5):
+            step(np.ones((rows, 4), np.float32), np.zeros(rows, int))
+        net.eval()
+        step(np.ones((5, 4), np.float32), np.zeros(5, int))
+    first, second = caplog.messages
+    assert first.startswith("step traced again at test_step.py:")
+    assert first.endswith(": the batch was (float32[8, 4], int64[8]), now (float32[5, 4], int64[5])")
+    assert second.endswith(": modes of the network changed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from chainrule.graph import (
     Traced,
     as_array,
     evaluator,
+    shown,
+    user_line,
 )
 from chainrule.nn import Module
 from chainrule.nn.module import remoded
@@ -33,6 +36,8 @@ from chainrule.training.probes import Measured, Probes
 from chainrule.training.running import AHEAD, Running, Taken
 from chainrule.training.state import TrainingState
 from chainrule.training.step_graphs import StepFunction, batch_names, build_gradients, build_rows, parts_of_step
+
+log = logging.getLogger("chainrule.compile")
 
 
 class StepResult(NamedTuple):
@@ -79,6 +84,7 @@ class TrainingStep:
         """Forward and backward pass for one set of batch shapes; with probes, if it measures."""
         place = (specs, part, self.mode(), measures)
         if place not in self.traces:
+            self._say_traced_again(place)
             with warnings.catch_warnings():
                 if self.traces:  # said once, with the first trace
                     warnings.simplefilter("ignore", UnreachableWarning)
@@ -87,6 +93,22 @@ class TrainingStep:
             if probes is not None:
                 self.probes[id(traced)] = probes
         return self.traces[place]
+
+    def _say_traced_again(self, place: Any) -> None:
+        """In one line, what no trace before was for."""
+        if not self.traces:
+            return
+        specs, part, _, measures = place
+        last = next(reversed(self.traces))
+        changed = [
+            (specs != last[0], f"the batch was ({_listed(last[0])}), now ({_listed(specs)})"),
+            (part != last[1], f"it makes the {part} part of an update, before the {last[1]}"),
+            (place[2] != last[2], "modes of the network changed"),
+            (measures != last[3], "it measures its layers" if measures else "it no longer measures its layers"),
+        ]
+        reasons = "; ".join(reason for differs, reason in changed if differs)
+        name = getattr(self.function, "__name__", "_")
+        log.info("%s traced again at %s: %s", "fit" if name[0] == "_" else name, shown(user_line()), reasons)
 
     def mode(self) -> int:
         """The number of the combination of modes (training or evaluation) that the modules are in."""
@@ -373,3 +395,7 @@ def step(
         return functools.wraps(function)(CompiledStep(inner))  # type: ignore[return-value]
 
     return made
+
+
+def _listed(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(map(str, specs))
