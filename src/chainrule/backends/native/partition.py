@@ -24,7 +24,7 @@ BLOCK_NS = 3_000.0
 MOST_BLOCKS = 8
 MOST_ROW_BLOCKS = 8
 FEWEST_ROWS = 32
-"""Of a block of rows: each block reads, and packs, all weights."""
+"""Of a block of rows, where there are more than two blocks: each reads, and packs, all weights."""
 LANES_TOGETHER = 256
 """Cuts along lanes fall on multiples of this many."""
 
@@ -79,7 +79,7 @@ def from_both_ends(statements: Iterable[Nest | Gemm]) -> list[tuple[Nest | Gemm,
 
 def row_blocks(rows: Rows, most: int) -> list[tuple[Range, ...]]:
     """For each block of rows, at most so many, the range of each statement."""
-    each = max(-(-rows.rows // most), min(FEWEST_ROWS, rows.rows))
+    each = rows.rows if most == 1 else max(-(-rows.rows // most), min(FEWEST_ROWS, -(-rows.rows // 2)))
     bounds = [(a, min(a + each, rows.rows)) for a in range(0, rows.rows, each)]
     return [tuple(_share(s, rows.rows, a, b) for s in rows.statements) for a, b in bounds]
 
