@@ -201,7 +201,7 @@ class Memory(nn.Module):
 
 
 def test_an_lstm_learns_to_remember_the_first_symbol():
-    symbols = RANDOM.integers(0, 6, (8, 32, 8))
+    symbols = np.random.default_rng(0).integers(0, 6, (8, 32, 8))
     batches = [(x, x[:, 0].copy()) for x in symbols]
     losses = learns(Memory, lambda net, x, y: cr.cross_entropy(net(x), y), batches, 200, 0.02)
     assert losses[0] > 1.5 and np.mean(losses[-8:]) < 0.05
@@ -229,7 +229,7 @@ class CausalBlock(nn.Module):
 
 
 def test_causal_attention_learns_to_go_on_with_a_pattern_and_never_reads_the_future():
-    patterns = RANDOM.integers(0, 5, (4, 16, 3))
+    patterns = np.random.default_rng(1).integers(0, 5, (4, 16, 3))
     sequences = np.tile(patterns, (1, 1, 4))
     batches = [(s[:, :-1].copy(), s[:, 1:].copy()) for s in sequences]
 
