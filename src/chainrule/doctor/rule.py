@@ -43,6 +43,8 @@ class Sign:
     """In place of the rule's own, where the numbers tell more."""
     factor: Factor | None = None
     """In place of the rule's own."""
+    content: float | None = None
+    """In place of the rule's own, where the sign is of what is left to learn rather than of what was learned."""
 
 
 @dataclass(frozen=True)

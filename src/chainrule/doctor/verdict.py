@@ -43,7 +43,7 @@ def _finding(rule: Rule, signs: list[Sign], case: Case) -> Finding:
     return Finding(
         code=rule.code,
         name=rule.name,
-        severity=_severity(rule, case),
+        severity=_severity(rule, worst, case),
         where=worst.where,
         step=worst.step,
         share=None,
@@ -57,9 +57,10 @@ def _finding(rule: Rule, signs: list[Sign], case: Case) -> Finding:
     )
 
 
-def _severity(rule: Rule, case: Case) -> Severity:
+def _severity(rule: Rule, sign: Sign, case: Case) -> Severity:
     """What is no fault by itself is only a note where training went well."""
-    return "note" if case.progress >= rule.content else rule.severity
+    content = rule.content if sign.content is None else sign.content
+    return "note" if case.progress >= content else rule.severity
 
 
 def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Finding, ...]:

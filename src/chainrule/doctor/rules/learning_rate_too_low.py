@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import CONVERGED, HEALTHY, TRAINING, TRIALS, example
+from chainrule.doctor.examples import CONVERGED, HEALTHY, MOVING, TRAINING, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
+from chainrule.doctor.standing import FITTED, MOST_LEFT, share_left
 from chainrule.record import Quantity, series
 from chainrule.record.facts import SweepPoint
 
 FIXED = ("Adam", "AdamW", "RMSprop")
 """Optimizers whose steps are about the learning rate in size, whatever the gradient."""
+
+ALMOST = curve(2.3, 0.1)
+"""Down to a 23rd of what a constant prediction loses."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,15 @@ class LearningRateTooLow(Rule):
     content = 0.5
     unfinished = True
     sweep_rates = (1e-5, 1e-4, 1e-3, 1e-2)
-    healthy = (HEALTHY, CONVERGED)
+    healthy = (
+        HEALTHY,
+        CONVERGED,
+        example(loss=ALMOST, standing=replace(MOVING, loss=0.1, trial_gain=0.03, same_trial_gain=0.02)),
+        example(
+            loss=ALMOST,
+            standing=replace(MOVING, loss=0.1, trial_gain=0.04, same_trial_gain=0.0, slower_trial_gain=0.04),
+        ),
+    )
     sick = (
         example(
             training=replace(TRAINING, arguments={"lr": 1e-5}),
@@ -46,12 +58,15 @@ class LearningRateTooLow(Rule):
                 sweep=tuple(SweepPoint(lr=r, loss=v) for r, v in zip(sweep_rates, (2.29, 2.1, 0.9, 0.3), strict=True)),
             ),
         ),
+        example(loss=ALMOST, standing=replace(MOVING, loss=0.1, trial_gain=0.04, same_trial_gain=0.001)),
     )
 
     gain: float = 0.3
     """Share of the constant prediction's loss by which ten times the rate or more ends lower in a short trial."""
     travel: float = 0.1
     """Way that all steps together can have gone, as a share of the weights' size."""
+    left: float = MOST_LEFT
+    """What a trial with other steps leaves of the loss after the run, as a share of what the run's own steps leave."""
     longest: float = 2000.0
     """Planned updates up to which a short trial tells of the whole run."""
 
@@ -64,6 +79,7 @@ class LearningRateTooLow(Rule):
                 f"after the run a trial of {standing.trial_steps} steps with Adam gains "
                 f"{standing.trial_gain:.0%}, one with the run's own optimizer {standing.same_trial_gain or 0.0:.0%}",
             )
+            yield from self._left(case)
             yield from self._travelled(case)
         if trials is None or training is None or not training.lr or case.record.steps:
             return  # of a run that was made, trials from its end say more
@@ -83,6 +99,19 @@ class LearningRateTooLow(Rule):
             f"after {trials.sweep_steps} steps lr {training.lr:g} ends at "
             f"{own[0]:.3g}, lr {best.lr:g} at {best.loss:.3g}",
             remedy=(fix, *self.remedy[1:]),
+        )
+
+    def _left(self, case: Case) -> Iterator[Sign]:
+        """However far the loss is down: whether other steps would take most of the rest away, and the run's do not."""
+        left, standing = share_left(case.record), case.facts.standing
+        if left is None or standing is None or (standing.slower_trial_gain or 0.0) >= (standing.trial_gain or 0.0):
+            return  # smaller steps do as well
+        yield Sign(
+            self.left / max(left, self.left / 100),
+            f"after the run {standing.trial_steps} steps with Adam leave {left:.0%} of the loss that as many steps of "
+            f"the run's own optimizer leave (limit {self.left:.0%})",
+            remedy=(self.remedy[2], self.remedy[0], self.remedy[3]),
+            content=FITTED,
         )
 
     def _travelled(self, case: Case) -> Iterator[Sign]:
