@@ -5,6 +5,7 @@ import importlib.util
 import math
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,14 @@ def test_a_healthy_run_is_not_flagged(program):
 def test_no_healthy_run_of_any_architecture_is_flagged(program):
     report = report_on(program)
     assert report.ok, f"{program.name}: {report}"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 19])
+@pytest.mark.parametrize("program", [p for p in faulty.healthy(1) if p.name in HEALTHY[:5]], ids=lambda p: p.name)
+def test_a_healthy_run_that_was_just_begun_raises_nothing(program, steps):
+    rows = tuple(part[: steps * program.batch_size] for part in program.rows)
+    report = report_on(replace(program, rows=rows, epochs=1))
+    assert report.standing.name == "too short" and report.ok, str(report)
 
 
 # ------------------------------------------------------------------------------------------------ the look

@@ -83,3 +83,8 @@ def test_a_low_loss_is_no_optimum_while_other_steps_take_most_of_it_away():
     for best, name in ((0.04, "stalled"), (0.02, "local optimum")):
         found = standing_of(example(loss=curve(2.3, 0.1), standing=replace(almost, trial_gain=best, same_trial_gain=0)))
         assert found.name == name, found.sentence
+
+
+def test_what_rises_within_few_updates_diverges_only_if_it_is_unmistakable():
+    for last, name in ((4.0, "too short"), (40.0, "diverging")):
+        assert standing_of(example(loss=series([2.3, 2.2, 2.4, 2.6, last]))).name == name

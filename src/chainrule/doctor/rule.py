@@ -69,6 +69,8 @@ class Rule(ABC):
     """Progress from which on a finding is only a note: share of the constant prediction's loss that was taken away."""
     unfinished: ClassVar[bool] = False
     """Whether it says nothing of a run that is finished, in which the same numbers mean that nothing is left to do."""
+    course: ClassVar[bool] = False
+    """Whether it judges the course of a run, so that it says nothing of one that is too short to have one."""
     healthy: ClassVar[tuple[RunRecord, ...]]
     """Records on which the rule must stay silent."""
     sick: ClassVar[tuple[RunRecord, ...]]

@@ -11,6 +11,12 @@ from chainrule.record.facts import StandingFacts
 LEAST_STEPS = 20
 """Updates below which nothing is said about the course of a run."""
 
+RISEN = 1.5
+"""Times the first loss, or that of a constant prediction, from which on a loss diverges."""
+
+RISEN_AT_ONCE = 10.0
+"""The same of fewer updates than LEAST_STEPS, whose last loss is that of one batch."""
+
 FITTED = 0.98
 """Progress from which on there is nothing left to gain."""
 
@@ -84,7 +90,8 @@ def standing_of(record: RunRecord) -> Standing:
         end = measured.loss  # the curve holds the penalty as well, which no prediction can take away
         progress = (baseline - end) / abs(baseline) if baseline else 0.0
     lowest = float(np.min(finite))
-    if len(finite) >= 4 and end > 1.5 * max(start, baseline) and end > 2 * abs(lowest):
+    risen = RISEN if len(finite) >= LEAST_STEPS else RISEN_AT_ONCE
+    if len(finite) >= 4 and end > risen * max(start, baseline) and end > 2 * abs(lowest):
         return Standing("diverging", f"the loss rose from {start:.3g} to {end:.3g}", progress)
     if len(finite) < LEAST_STEPS:
         return Standing("too short", f"{len(finite)} updates are too few to judge the course", progress)

@@ -24,6 +24,8 @@ def judge(record: RunRecord, settings: Settings | None = None, title: str = "") 
     found: list[Finding] = []
     near: list[Near] = []
     for rule in rules:
+        if rule.course and case.standing.name == "too short":
+            continue
         signs = list(rule.examine(case))
         speaking = [s for s in signs if s.ratio >= 1]
         if speaking and not (rule.unfinished and case.standing.finished):

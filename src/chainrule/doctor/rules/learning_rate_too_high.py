@@ -111,7 +111,9 @@ class LearningRateTooHigh(Rule):
     def _after(self, case: Case) -> Iterator[Sign]:
         """Whether the run hovers above a floor that its own steps set, and that smaller ones go below."""
         standing = case.facts.standing
-        if standing is None or standing.slower_trial_gain is None or standing.same_trial_gain is None:
+        if case.standing.name == "too short" or standing is None:
+            return
+        if standing.slower_trial_gain is None or standing.same_trial_gain is None:
             return
         slower, own = standing.slower_trial_gain, max(standing.same_trial_gain, -1.0)
         yield Sign(

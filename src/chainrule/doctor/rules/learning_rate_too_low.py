@@ -38,6 +38,7 @@ class LearningRateTooLow(Rule):
     source = "Stack Overflow 50306988, 51181393 and 55328966 re-run; Smith 2017 for the sweep"
     explains = ("stalled-loss", "too-few-steps", "update-too-small", "cancelling-samples", "overfit-fails")
     content = 0.5
+    course = True
     unfinished = True
     sweep_rates = (1e-5, 1e-4, 1e-3, 1e-2)
     healthy = (
@@ -104,8 +105,10 @@ class LearningRateTooLow(Rule):
     def _left(self, case: Case) -> Iterator[Sign]:
         """However far the loss is down: whether other steps would take most of the rest away, and the run's do not."""
         left, standing = share_left(case.record), case.facts.standing
-        if left is None or standing is None or (standing.slower_trial_gain or 0.0) >= (standing.trial_gain or 0.0):
-            return  # smaller steps do as well
+        if left is None or standing is None or case.progress < self.content:
+            return
+        if (standing.slower_trial_gain or 0.0) >= (standing.trial_gain or 0.0):
+            return  # it is smaller steps that do it
         yield Sign(
             self.left / max(left, self.left / 100),
             f"after the run {standing.trial_steps} steps with Adam leave {left:.0%} of the loss that as many steps of "

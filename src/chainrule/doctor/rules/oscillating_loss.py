@@ -32,6 +32,7 @@ class OscillatingLoss(Rule):
         "overfit-fails",
     )
     content = 0.7
+    course = True
     healthy = (HEALTHY, example(train={"loss": series([2.3, 1.0, 0.9, 0.7, 0.72, 0.6, 0.61, 0.55, 0.5, 0.5])}))
     sick = (example(loss=STUCK, train={"loss": series([2.3, 1.2, 2.2, 1.1, 2.3, 1.0, 2.2, 1.3, 2.1, 1.0, 2.2, 1.2])}),)
 

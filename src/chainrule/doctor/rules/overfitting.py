@@ -29,6 +29,7 @@ class Overfitting(Rule):
     )
     source = "Prechelt 1998: Early Stopping - But When?, for the loss above its lowest; the limits are this project's"
     content = 2.0
+    course = True
     healthy = (
         HEALTHY,
         example(validation={"loss": series([2.0, 1.0, 0.6, 0.5, 0.5, 0.52])}),

@@ -25,6 +25,7 @@ class StalledLoss(Rule):
     )
     source = "the standing: gradient against its noise, and what short trials gain"
     content = 0.5
+    course = True
     unfinished = True
     healthy = (HEALTHY, CONVERGED)
     sick = (
