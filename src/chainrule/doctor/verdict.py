@@ -39,9 +39,9 @@ def judge(record: RunRecord, settings: Settings | None = None, title: str = "") 
 
 
 def _finding(rule: Rule, signs: list[Sign], case: Case) -> Finding:
-    """One finding a rule: at the first step at which it speaks, and there where it is worst."""
+    """One finding a rule: at the first step at which it speaks, and there where it is gravest, then worst."""
     first = min(s.step for s in signs)
-    worst = max((s for s in signs if s.step == first), key=lambda s: s.ratio)
+    worst = min((s for s in signs if s.step == first), key=lambda s: (ORDER[_severity(rule, s, case)], -s.ratio))
     return Finding(
         code=rule.code,
         name=rule.name,

@@ -56,12 +56,11 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     low, high = x.min(axis=0), x.max(axis=0)
     constant = np.flatnonzero(high == low)
     varying = np.flatnonzero(high > low)
-    marks = np.random.default_rng(0).normal(size=len(x)) @ x
-    order = varying[np.argsort(marks[varying], kind="stable")]
+    seen: dict[bytes, int] = {}
     pairs = [
-        (int(min(i, j)), int(max(i, j)))
-        for i, j in itertools.pairwise(order)
-        if marks[i] == marks[j] and np.array_equal(x[:, i], x[:, j])
+        (first, j)
+        for j, column in zip(map(int, varying), (x.T[varying] + 0.0), strict=True)  # -0 becomes 0
+        if (first := seen.setdefault(column.tobytes(), j)) != j
     ]
     condition = None
     if 1 < len(varying) <= 128 and len(x) > 2 * len(varying):

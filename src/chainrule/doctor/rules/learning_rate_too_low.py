@@ -8,7 +8,7 @@ import numpy as np
 from chainrule.doctor.case import Case
 from chainrule.doctor.examples import CONVERGED, HEALTHY, MOVING, TRAINING, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
-from chainrule.doctor.standing import FITTED, MOST_LEFT, share_left
+from chainrule.doctor.standing import FITTED, LEAST_LEFT, MOST_LEFT, share_left
 from chainrule.record import Quantity, series
 from chainrule.record.facts import SweepPoint
 
@@ -67,7 +67,9 @@ class LearningRateTooLow(Rule):
     travel: float = 0.1
     """Way that all steps together can have gone, as a share of the weights' size."""
     left: float = MOST_LEFT
-    """What a trial with other steps leaves of the loss after the run, as a share of what the run's own steps leave."""
+    """Share of the loss that a trial with other steps leaves after the run."""
+    still: float = LEAST_LEFT
+    """Share of it that a trial with the run's own steps leaves."""
     longest: float = 2000.0
     """Planned updates up to which a short trial tells of the whole run."""
 
@@ -104,15 +106,19 @@ class LearningRateTooLow(Rule):
 
     def _left(self, case: Case) -> Iterator[Sign]:
         """However far the loss is down: whether other steps would take most of the rest away, and the run's do not."""
-        left, standing = share_left(case.record), case.facts.standing
-        if left is None or standing is None or case.progress < self.content:
+        standing = case.facts.standing
+        if standing is None or case.progress < self.content:
             return
-        if (standing.slower_trial_gain or 0.0) >= (standing.trial_gain or 0.0):
-            return  # it is smaller steps that do it
+        left, own, slower = (
+            share_left(case.record, gain or 0.0)
+            for gain in (standing.trial_gain, standing.same_trial_gain, standing.slower_trial_gain)
+        )
+        if slower < self.still:
+            return  # smaller steps help as well
         yield Sign(
-            self.left / max(left, self.left / 100),
-            f"after the run {standing.trial_steps} steps with Adam leave {left:.0%} of the loss that as many steps of "
-            f"the run's own optimizer leave (limit {self.left:.0%})",
+            min(self.left / max(left, self.left / 100), own / self.still),
+            f"after the run {standing.trial_steps} steps with Adam leave {left:.0%} of the loss "
+            f"(limit {self.left:.0%}), as many of the run's own optimizer {min(own, 1.0):.0%} (limit {self.still:.0%})",
             remedy=(self.remedy[2], self.remedy[0], self.remedy[3]),
             content=FITTED,
         )

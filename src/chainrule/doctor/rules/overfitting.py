@@ -27,7 +27,10 @@ class Overfitting(Rule):
         Remedy("early-stopping", "Stop early: cr.fit(..., early_stopping=10).", {"early_stopping": 10}),
         Remedy("more-data", "Use more rows, augmentation, dropout or decay."),
     )
-    source = "Prechelt 1998: Early Stopping - But When?, for the loss above its lowest; the limits are this project's"
+    source = (
+        "Prechelt 1998: Early Stopping - But When?, for the loss above its lowest; Goodfellow, Bengio & Courville "
+        "2016, section 5.2, for the gap; the limits are this project's"
+    )
     content = 2.0
     course = True
     healthy = (
@@ -36,12 +39,19 @@ class Overfitting(Rule):
         example(validation={"loss": series([2.0, 0.4, 0.1, 0.06, 0.08, 0.1])}),
         example(validation=RISING, training=replace(TRAINING, best_kept=True)),
     )
-    sick = (example(validation=RISING),)
+    sick = (
+        example(validation=RISING),
+        example(
+            validation={"loss": series([2.4, 1.9, 1.9, 1.9, 1.9])}, train={"loss": series([2.4, 0.5, 0.1, 0.05, 0.01])}
+        ),
+    )
 
     most: float = 0.1
     """Rise of the validation loss above its lowest, as a share of the constant prediction's loss."""
     above: float = 0.2
     """The same, as a share of the lowest."""
+    gap: float = 0.5
+    """Validation loss above the training loss at the end, as a share of the constant prediction's loss."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         held, data, training = case.record.validation.get("loss"), case.facts.data, case.facts.training
@@ -60,6 +70,15 @@ class Overfitting(Rule):
             f"lowest of {lowest:.3g} at step {steps[best]:,} (limit {self.most:.0%})",
             step=int(steps[best]),
         )
+        trained = case.record.train.get("loss")
+        if trained is not None and len(trained):
+            gap = float(losses[-1] - trained.values[-1])
+            yield Sign(
+                gap / whole / self.gap,
+                f"the validation loss is {losses[-1]:.3g}, by {gap / whole:.0%} of a constant prediction's loss above "
+                f"the training loss of {trained.values[-1]:.3g} (limit {self.gap:.0%})",
+                step=int(steps[best]),
+            )
 
 
 def _smooth(curve: Series) -> tuple[np.ndarray, np.ndarray]:
