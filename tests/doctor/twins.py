@@ -182,8 +182,8 @@ def predicted(seed: int, width: int) -> Twins:
 
 
 def oscillating(seed: int, width: int) -> Twins:
-    healthy = replace(fitting(seed, width), net=mlp(4, width, 1, f=nn.Tanh))
-    return Twins(replace(healthy, optimizer=ADAM(1.0)), healthy)
+    healthy = fitting(seed, width)
+    return Twins(replace(healthy, optimizer=SGD(0.4)), healthy)
 
 
 def stalled(seed: int, width: int) -> Twins:
