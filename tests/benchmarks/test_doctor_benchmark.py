@@ -45,6 +45,13 @@ def test_every_program_has_rows_and_a_network_that_takes_them():
         assert len(x) == len(y) and program.net()(x[:3]).shape[0] == 3, program.id
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("program", HEALTHY, ids=lambda program: program.id)
+def test_what_is_called_healthy_learns(program):
+    """Those whose targets are noisy get half of the way; a network that guesses is not healthy."""
+    assert doctor.measured(program.id, 0, 0.0)["progress"] > 0.4
+
+
 def result(kind: str, *flags: str, seed: int = 0, finished: bool = False) -> dict:
     return {
         "id": kind,

@@ -69,7 +69,7 @@ class OscillatingLoss(Rule):
         yield Sign(
             min(share / self.often, beyond / self.beyond),
             f"in {share:.0%} of the later epochs the loss rises by more than {self.swing:.0%} of a constant "
-            f"prediction's (limit {self.often:.0%}); steps between epochs have {beyond:.2g} times the variance of chance "
+            f"prediction's (limit {self.often:.0%}); steps between epochs have {beyond:.2g} times chance's variance "
             f"(limit {self.beyond:g})",
             step=case.record.steps,
         )
