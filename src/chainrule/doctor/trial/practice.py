@@ -34,6 +34,9 @@ OVERFIT_ROWS = 16
 SWEEP = (0.1, 10.0, 0.01, 100.0)
 """Factors of the learning rate that was asked for, the most telling first."""
 
+ALIKE = 0.02
+"""Share of the constant prediction's loss within which two rates of a sweep end alike."""
+
 TRIAL_RATES = (1e-3, 1e-2)
 """Learning rates of Adam in a trial that asks what could still be gained: its default, and ten times that."""
 
@@ -146,7 +149,7 @@ def practitioners_checks(
         if left():
             points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(steps, lr * factor, first))))
     facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=steps)
-    best = min(facts.sweep, key=lambda p: p.loss).lr
+    best = best_rate(facts)
     if left():
         few = trials.train(2 * steps, best, first, among=OVERFIT_ROWS)
         facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * steps)
@@ -157,6 +160,14 @@ def practitioners_checks(
         blank = np.zeros(task.x.shape, task.x.dtype)  # takes neither memory nor time, as zeros_like does
         facts = replace(facts, zeroed_loss=ending(trials.train(steps, lr, first, x=blank)))
     return replace(facts, seconds=time.perf_counter() - began)
+
+
+def best_rate(facts: TrialFacts) -> float:
+    """The largest rate of the sweep that ends as low as any, but for chance: of noise all end alike, and tiny ones make
+    no step."""
+    whole = facts.expected_loss or facts.initial_loss or 0.0
+    lowest = min(p.loss for p in facts.sweep)
+    return max(p.lr for p in facts.sweep if p.loss <= lowest + ALIKE * abs(whole))
 
 
 def redraws(observer: Observer, x: np.ndarray, y: np.ndarray, facts: TrialFacts, budget: float) -> TrialFacts:
