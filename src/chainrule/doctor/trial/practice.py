@@ -150,9 +150,11 @@ def practitioners_checks(
             points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(steps, lr * factor, first))))
     facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=steps)
     best = best_rate(facts)
-    if left():
-        few = trials.train(2 * steps, best, first, among=OVERFIT_ROWS)
-        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * steps)
+    for lr in dict.fromkeys((best, min(facts.sweep, key=lambda p: p.loss).lr)):
+        if left() and (facts.overfit_after is None or facts.overfit_after > 0.5 * (facts.overfit_before or 0.0)):
+            few = trials.train(2 * steps, lr, first, among=OVERFIT_ROWS)
+            after = min(ending(few), math.inf if facts.overfit_after is None else facts.overfit_after)
+            facts = replace(facts, overfit_before=float(few[0]), overfit_after=after, overfit_steps=2 * steps)
     if left():
         shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
         facts = replace(facts, shuffled_loss=ending(trials.train(steps, best, first, y=shuffled)), shuffled_lr=best)
