@@ -113,10 +113,17 @@ def _shuffled_bytes() -> of.Rows:
 
 
 def _offsets() -> of.Rows:
+    """Two in three rows are of class 0, and all columns of such a row are moved together by -1, 0 or 1."""
     random = np.random.default_rng(1)
-    y = np.repeat([0, 1], 50)
-    x = random.normal(0, 0.1, (100, 14)) + (y == 0)[:, None] * random.integers(-1, 2, 14)
-    return of.typed(x, of.column(y))
+    y = random.uniform(0, 3, 100) <= 1
+    x = random.normal(0, 0.1, (100, 14)) + np.where(y, 0, random.integers(-1, 2, 100))[:, None]
+    return of.typed(of.standardised(x), of.column(y))
+
+
+def _diabetes() -> of.Rows:
+    """With standardised targets, as the catalogue's runs had them: their losses begin near 1."""
+    x, y = of.diabetes()
+    return x, (y - y.mean()) / y.std()
 
 
 def _some_random(part: float = 0.4) -> of.Rows:
@@ -312,7 +319,7 @@ QUESTIONS = (
             lambda: (of.mnist(2000)[0].reshape(-1, 784) / 255, of.one_hot(of.mnist(2000)[1])), cross_entropy_of_shares,
             ADAM(1e-3), 32, 5, ("probability-loss-on-logits",)),
     Program("FL-37213388", dense([64, 100, 200, 200, 10], "relu"), _some_random, CE, ADAM(1e-3), 32, 2,
-            RATE, note="two in five labels are chance by design, which no rule sees from training rows"),
+            ("indistinct-classes", *RATE), note="two in five labels are chance by design"),
 )  # fmt: skip
 
 CHECKER = (
@@ -329,13 +336,13 @@ CHECKER = (
             lambda: _unscaled(9, c0=40, c4=30, c7=10), CE, ADAM(1e-3), 32, 10,
             ("large-initialisation", "input-scale-large", "input-scale-uneven"), options={"l2": 1e-4}),
     Program("TDC-SO-IPS12", dense([14, 20, 20, 15, 1], "relu", [nn.TruncatedNormal(0, (2 / 14) ** 0.5),
-            *[nn.TruncatedNormal(0, 0.5)] * 3], drop=0.3), _offsets, "binary_cross_entropy_with_logits", ADAM(5e-3), 10,
+            *[nn.TruncatedNormal(0, 0.5)] * 3], drop=0.5), _offsets, "binary_cross_entropy_with_logits", ADAM(5e-3), 10,
             20, ("large-initialisation",)),
     Program("TDC-cnn-over-reg", dense(TDC, "relu", HE), of.digits, CE, SGD(0.1), 64, 15, ("decay-too-strong",),
             options={"l2": 0.1}),
-    Program("TDC-regr-flip-sign", dense(_DIABETES, "relu", HE), of.diabetes, climbing, ADAM(1e-3), 32, 30,
+    Program("TDC-regr-flip-sign", dense(_DIABETES, "relu", HE), _diabetes, climbing, ADAM(1e-3), 32, 30,
             ("climbing-loss",)),
-    Program("TDC-regr-high-lr", dense(_DIABETES, "relu", HE), of.diabetes, MSE, ADAM(0.1), 32, 100,
+    Program("TDC-regr-high-lr", dense(_DIABETES, "relu", HE), _diabetes, MSE, ADAM(0.1), 32, 100,
             ("learning-rate-too-high", "dead-units"), options={"l2": 1e-5}),
     Program("TDC-deepcnn-miss-bn", images(1, 28, [(32, 3), (32, 3), (64, 3)], [128, 10], "relu", init=HE),
             lambda: _scaled(of.mnist(600), 1 / 255), CE, SGD(1e-3, momentum=0.9), 64, 3, RATE,
@@ -344,25 +351,25 @@ CHECKER = (
             ("input-scale-large", "input-scale-uneven", "input-uncentred")),
     Program("TDC-cnn-dbl-norm", dense(TDC, "relu", HE), lambda: _scaled(of.digits(), 1 / 255), CE, SGD(0.1), 64, 10,
             ("input-scale-small",)),
-    Program("TDC-regr-miss-reg", dense(_DIABETES, "relu", HE), of.diabetes, MSE, ADAM(1e-3), 32, 200, ("overfitting",),
+    Program("TDC-regr-miss-reg", dense(_DIABETES, "relu", HE), _diabetes, MSE, ADAM(1e-3), 32, 200, ("overfitting",),
             options={"l2": 1e-12, "validation": 0.3}),
     Program("TDC-cnn-red-softmax", dense(TDC, ["relu", "softmax"], HE), of.digits, cross_entropy, SGD(0.1), 64, 10,
             ("softmax-twice",)),
-    Program("TDC-regr-dbl-norm", dense(_DIABETES, "relu", HE), lambda: _scaled(of.diabetes(), 0.01), MSE, ADAM(1e-3),
+    Program("TDC-regr-dbl-norm", dense(_DIABETES, "relu", HE), lambda: _scaled(_diabetes(), 0.01), MSE, ADAM(1e-3),
             32, 100, ("input-scale-small",)),
     Program("TDC-cnn-miss-softmax", dense(TDC, "relu", HE), lambda: _hot(of.digits()), log_of_outputs, SGD(0.1), 64, 5,
             ("probability-loss-on-logits",)),
     Program("TDC-cnn-high-lr", dense(TDC, "relu", HE), of.digits, CE, SGD(5.0), 64, 10, ("learning-rate-too-high",),
             options={"l2": 1e-5}),
-    Program("TDC-regr-low-eps", dense(_DIABETES, "relu", HE), of.diabetes, MSE, ADAM(1e-3, eps=1e-16), 32, 100,
+    Program("TDC-regr-low-eps", dense(_DIABETES, "relu", HE), _diabetes, MSE, ADAM(1e-3, eps=1e-16), 32, 100,
             ("adam-epsilon",)),
     Program("TDC-cnn-wrong-labels", dense(TDC, "relu", HE), _wrong_order, CE, SGD(0.1), 64, 5,
             ("uninformative-labels",)),
     Program("TDC-cnn-const-init", dense(TDC, "relu", nn.Constant(0.01)), of.digits, CE, SGD(0.1), 64, 10,
             ("symmetric-initialisation",)),
-    Program("TDC-regr-softmax1", dense(_DIABETES, ["relu", "relu", "softmax"], HE), of.diabetes, MSE, ADAM(1e-3), 32,
+    Program("TDC-regr-softmax1", dense(_DIABETES, ["relu", "relu", "softmax"], HE), _diabetes, MSE, ADAM(1e-3), 32,
             20, ("softmax-of-one",)),
-    Program("TDC-regr-over-reg", dense(_DIABETES, "relu", HE), of.diabetes, MSE, ADAM(1e-3), 32, 100,
+    Program("TDC-regr-over-reg", dense(_DIABETES, "relu", HE), _diabetes, MSE, ADAM(1e-3), 32, 100,
             ("decay-too-strong",), options={"l2": 0.1}),
     Program("TDC-cnn-miss-norm", dense(TDC, "relu", HE), lambda: _scaled(of.digits(), 255), CE, SGD(0.1), 64, 10,
             ("input-scale-large",)),

@@ -138,11 +138,11 @@ HEALTHY: tuple[Program, ...] = (
     _run("circles", dense([2, 16, 16, 2], "relu", "auto"), _drawn("circles"), CE, ADAM(1e-2), 40),
     _run("circles narrow tanh", dense([2, 8, 8, 2], "tanh", "auto"), _drawn("circles"), CE, ADAM(1e-2), 60),
     _run("moons answers", dense([2, 16, 16, 1], "relu", "auto"), _moon_answers, BCE, ADAM(1e-2), 40),
-    _run("spirals", dense([2, 48, 48, 2], "tanh", "auto"), _drawn("spirals", 800), CE, ADAM(1e-2), 80),
+    _run("spirals", dense([2, 48, 48, 2], "relu", "auto"), _drawn("spirals", 800), CE, ADAM(1e-2), 80),
     _run("blobs", dense([2, 8, 4], "relu", "auto"), _drawn("blobs"), CE, ADAM(1e-2), 30),
     _run("sequences", lambda: nn.Sequential(Last(1, 24), nn.Linear(24, 2)), _sequences, CE, ADAM(5e-3), 15),
 )  # fmt: skip
-"""Those with the seeds 0, 1 and 2 are the benchmark's healthy runs."""
+"""Each with every seed is one of the benchmark's healthy runs."""
 
 
 def _noise(rows: int, columns: int) -> Callable[[], of.Rows]:
@@ -193,4 +193,4 @@ CONVERGED: tuple[Program, ...] = (
     _done("diabetes linear", [10, 1], "relu", _diabetes, MSE, SGD(0.01), 200),
     _done("cancer", [30, 16, 2], "relu", _cancer, CE, ADAM(5e-3), 60),
 )
-"""Those with the seeds 0, 1 and 2 must be called finished."""
+"""Each must be called finished, with every seed."""

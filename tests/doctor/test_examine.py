@@ -5,6 +5,7 @@ import importlib.util
 import math
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from chainrule import nn, optim
 from chainrule.doctor import examine, judge, record_of
 from chainrule.doctor.report import Report
 from chainrule.doctor.trial.observe import Observer
-from chainrule.doctor.trial.practice import redraws
+from chainrule.doctor.trial.practice import best_rate, redraws
 from chainrule.errors import ArgumentError, ChainruleWarning, CheckpointError
 from chainrule.ops import LOSSES
 from chainrule.record import Quantity, Record, measurements_of, read_record, write_record
-from chainrule.record.facts import TrialFacts
+from chainrule.record.facts import SweepPoint, TrialFacts
 
 spec = importlib.util.spec_from_file_location("faulty", Path(__file__).with_name("faulty.py"))
 assert spec is not None and spec.loader is not None
@@ -75,6 +76,14 @@ def test_no_healthy_run_of_any_architecture_is_flagged(program):
     assert report.ok, f"{program.name}: {report}"
 
 
+@pytest.mark.parametrize("steps", [1, 2, 7, 19])
+@pytest.mark.parametrize("program", [p for p in faulty.healthy(1) if p.name in HEALTHY[:5]], ids=lambda p: p.name)
+def test_a_healthy_run_that_was_just_begun_raises_nothing(program, steps):
+    rows = tuple(part[: steps * program.batch_size] for part in program.rows)
+    report = report_on(replace(program, rows=rows, epochs=1))
+    assert report.standing.name == "too short" and report.ok, str(report)
+
+
 # ------------------------------------------------------------------------------------------------ the look
 
 
@@ -115,6 +124,12 @@ def test_a_look_at_images_counts_positions():
     found = {m.quantity: m.value for m in measurements_of(look.trace) if m.layer == "0"}
     assert found[Quantity.ERROR] > 0 and 0 <= found[Quantity.DEAD] <= 1
     assert found[Quantity.WEIGHT] == pytest.approx(np.sqrt(np.mean(net.state_dict()["0.weight"] ** 2)), rel=1e-5)
+
+
+def test_a_batch_is_learned_by_heart_at_the_largest_rate_that_ends_as_low_as_any():
+    ends = {1e-5: 1.0986, 1e-4: 1.0985, 1e-3: 1.0990, 1e-2: 1.1030, 1e-1: 4.0}  # of noise: only the last differs
+    sweep = tuple(SweepPoint(lr=lr, loss=loss) for lr, loss in ends.items())
+    assert best_rate(TrialFacts(expected_loss=1.0986, sweep=sweep)) == 1e-2
 
 
 # ------------------------------------------------------------------------------------------------ records

@@ -11,7 +11,7 @@ from chainrule.doctor.rule import Rule
 from chainrule.doctor.rules import all_rules
 from chainrule.doctor.standing import standing_of
 from chainrule.doctor.verdict import judge
-from chainrule.record import RunRecord
+from chainrule.record import RunRecord, series
 
 RULES = all_rules()
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "findings"
@@ -46,6 +46,15 @@ def test_a_rule_changes_its_verdict_with_its_limits(rule):
         if not speaks(rule(**dict.fromkeys(limits, sign)), rule.sick[0]):
             return
     pytest.fail(f"no limit of {rule.code} matters")
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r.course], ids=lambda r: r.code)
+def test_a_rule_of_the_course_says_nothing_of_a_run_too_short_to_have_one(rule):
+    sick = rule.sick[-1]
+    short = replace(sick, loss=series(sick.loss.values[:2] if len(sick.loss) else [2.3, 2.3]))
+    report = judge(short)
+    assert report.standing.name == "too short"
+    assert rule.code not in {f.code for cause in report.findings for f in (cause, *cause.symptoms)}
 
 
 def test_codes_and_names_are_unique_and_well_formed():

@@ -10,10 +10,10 @@ import numpy as np
 
 from chainrule.doctor.report import Report
 from chainrule.doctor.settings import Settings, settings_from
-from chainrule.doctor.standing import standing_of
+from chainrule.doctor.standing import FITTED, standing_of
 from chainrule.doctor.trial.facts import head_facts, layer_facts, training_facts
 from chainrule.doctor.trial.observe import Observer
-from chainrule.doctor.trial.practice import Task, Trials, curvatures, gains, practitioners_checks, standing_facts
+from chainrule.doctor.trial.practice import Task, Trials, curvatures, endings, practitioners_checks, standing_facts
 from chainrule.doctor.verdict import judge
 from chainrule.errors import ArgumentError, ChainruleError
 from chainrule.ops import LOSSES
@@ -34,7 +34,7 @@ CURVED = 128
 """Rows from which curvatures are taken: each costs two gradients in float64 an iteration."""
 
 WELL = 0.9
-"""Progress from which on no trial is made: the run learned what there is."""
+"""Progress from which on the only question is what is left to gain."""
 
 
 def examine(run: Run, data: Any = None, settings: Settings | None = None, budget: float = 3.0) -> Report:
@@ -42,7 +42,7 @@ def examine(run: Run, data: Any = None, settings: Settings | None = None, budget
 
     data:   (x, y) as the network and the loss take them, for a run that was loaded: its directory holds the rows of a
             few batches at most, which are enough for a look and too few for trials.
-    budget: seconds for short trials on copies of the network; 0 for none. A run that did well needs none.
+    budget: seconds for short trials on copies of the network; 0 for none. A run that did well needs few.
 
     Raises CheckpointError for a record that is damaged, foreign or of a newer chainrule.
     """
@@ -154,8 +154,9 @@ def _looked(run: Run, record: RunRecord, rows: tuple[np.ndarray, np.ndarray], bu
     record = replace(record, facts=facts).with_measurements(found)
     progress = standing_of(record).progress or 0.0
     facts = replace(facts, standing=standing_facts(look, run.step))
-    if progress < WELL and budget > 0 and run.step:
-        facts = _tried(task, observer, facts, some, budget, begin.trace.loss, observer.named(first) if drawn else None)
+    if progress < FITTED and budget > 0 and run.step:
+        weights = observer.named(first) if drawn else None
+        facts = _tried(task, observer, facts, some, budget, begin.trace.loss, weights, progress >= WELL)
     return replace(record, facts=facts)
 
 
@@ -175,8 +176,10 @@ def _began_so(run: Run, loss: float) -> bool:
     return abs(loss - run.losses[0]) <= 0.5 * max(abs(loss), abs(run.losses[0]))
 
 
-def _tried(task: Task, observer: Observer, facts: Facts, some: Any, budget: float, initial: float, first: Any) -> Facts:
-    """Short trials: what is still to be gained at the end, and what the first weights could have done."""
+def _tried(
+    task: Task, observer: Observer, facts: Facts, some: Any, budget: float, initial: float, first: Any, well: bool
+) -> Facts:
+    """Short trials: what is still to be gained at the end, and, unless it went well, what first weights could do."""
     base = facts.data.target.baseline if facts.data and facts.data.target else None
     standing: StandingFacts | None = facts.standing
     if standing is None or not base:
@@ -185,16 +188,22 @@ def _tried(task: Task, observer: Observer, facts: Facts, some: Any, budget: floa
     x, y = some
     try:
         trials = Trials(task)
-        best, own, steps = gains(trials, observer, x, y, budget / 3)
+        found = endings(trials, observer, x, y, budget / 3)
     except ChainruleError:
         return facts
     loss = standing.loss
     facts = replace(
         facts,
         standing=replace(
-            standing, trial_gain=(loss - best) / base, same_trial_gain=(loss - own) / base, trial_steps=steps
+            standing,
+            trial_gain=(loss - found.best) / base,
+            same_trial_gain=(loss - found.own) / base,
+            slower_trial_gain=None if found.slower is None else (loss - found.slower) / base,
+            trial_steps=found.steps,
         ),
     )
+    if well:
+        return facts
     if first is not None:
         # What the first weights could have done tells causes apart, so it gets its time even if the rest was slow.
         left = max(0.8 * budget - (time.perf_counter() - began), 0.4 * budget)

@@ -43,6 +43,8 @@ class Sign:
     """In place of the rule's own, where the numbers tell more."""
     factor: Factor | None = None
     """In place of the rule's own."""
+    content: float | None = None
+    """In place of the rule's own, where the sign is of what is left to learn rather than of what was learned."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Rule(ABC):
     """Progress from which on a finding is only a note: share of the constant prediction's loss that was taken away."""
     unfinished: ClassVar[bool] = False
     """Whether it says nothing of a run that is finished, in which the same numbers mean that nothing is left to do."""
+    course: ClassVar[bool] = False
+    """Whether it judges the course of a run, so that it says nothing of one that is too short to have one."""
     healthy: ClassVar[tuple[RunRecord, ...]]
     """Records on which the rule must stay silent."""
     sick: ClassVar[tuple[RunRecord, ...]]

@@ -11,14 +11,29 @@ from chainrule.record.facts import StandingFacts
 LEAST_STEPS = 20
 """Updates below which nothing is said about the course of a run."""
 
+RISEN = 1.5
+"""Times the first loss, or that of a constant prediction, from which on a loss diverges."""
+
+RISEN_AT_ONCE = 10.0
+"""The same of fewer updates than LEAST_STEPS, whose last loss is that of one batch."""
+
 FITTED = 0.98
 """Progress from which on there is nothing left to gain."""
 
 GAIN = 0.03
 """Share of the constant prediction's loss that a trial must take away to count as a gain."""
 
-MOST_BY_HEART = 0.1
-"""Limit of what a trial's gain is forgiven as chance: 100 steps learn no more by heart."""
+MOST_BY_HEART = 0.1 / 100
+"""Limit of what a trial's gain is forgiven as chance, for each of its steps: no more is learned by heart."""
+
+MOST_LEFT = 0.2
+"""Share of the loss down to which a trial must get for the run to be called unfinished however low its loss is, where a
+trial of the run's own steps leaves LEAST_LEFT or more. Of 120 healthy runs none came below 0.6."""
+
+LEAST_LEFT = 0.9
+
+ROWS_BY_HEART = 2
+"""Rows that a parameter can hold by heart (Cover 1965: the capacity of a linear threshold unit)."""
 
 CHANCE = 2.0
 """Times its sampling noise up to which a gradient may be chance: two standard errors."""
@@ -77,7 +92,8 @@ def standing_of(record: RunRecord) -> Standing:
         end = measured.loss  # the curve holds the penalty as well, which no prediction can take away
         progress = (baseline - end) / abs(baseline) if baseline else 0.0
     lowest = float(np.min(finite))
-    if len(finite) >= 4 and end > 1.5 * max(start, baseline) and end > 2 * abs(lowest):
+    risen = RISEN if len(finite) >= LEAST_STEPS else RISEN_AT_ONCE
+    if len(finite) >= 4 and end > risen * max(start, baseline) and end > 2 * abs(lowest):
         return Standing("diverging", f"the loss rose from {start:.3g} to {end:.3g}", progress)
     if len(finite) < LEAST_STEPS:
         return Standing("too short", f"{len(finite)} updates are too few to judge the course", progress)
@@ -102,7 +118,15 @@ def standing_of(record: RunRecord) -> Standing:
     if measured is None or measured.trial_gain is None:
         return _by_curve(record, falls, end, progress)
     best, own = measured.trial_gain, measured.same_trial_gain or 0.0
-    least = GAIN + _by_heart(record)
+    least = GAIN + _by_heart(record, measured.trial_steps)
+    left, own_left = (share_left(record, gain) for gain in (best, own))
+    if left <= MOST_LEFT and own_left >= LEAST_LEFT and best < least and not falls:
+        return Standing(
+            "stalled",
+            f"the loss stays at {end:.3g}, of which {measured.trial_steps} other steps leave {left:.0%} and as many of "
+            f"the run's own {min(own_left, 1):.0%}",
+            progress,
+        )
     if best < least and own < least and not (falls and progress > BARELY):
         if progress < BARELY and _could_memorise(record):
             return Standing(
@@ -169,19 +193,29 @@ def _penalised(record: RunRecord) -> bool:
     return training is not None and (training.l1 > 0 or training.l2 > 0)
 
 
-def _by_heart(record: RunRecord) -> float:
+def share_left(record: RunRecord, gain: float) -> float:
+    """What a trial from the run's end that gains so much leaves of the loss there, as a share; 1 if it is not known."""
+    measured = record.facts.standing
+    if measured is None or measured.loss <= 0:
+        return 1.0
+    return max(1 - gain * _baseline(record, measured.loss) / measured.loss, 0.0)
+
+
+def _by_heart(record: RunRecord, steps: int) -> float:
     """Share of the loss that fitting chance alone takes away on the rows themselves: parameters over rows, to a limit.
 
     The degrees of freedom of a fit: of n rows of noise, p parameters explain p / n.
     """
     data = record.facts.data
-    return min(sum(x.parameters for x in record.layers) / data.rows, MOST_BY_HEART) if data and data.rows else 0.0
+    if data is None or not data.rows:
+        return 0.0
+    return min(sum(x.parameters for x in record.layers) / data.rows, MOST_BY_HEART * steps)
 
 
 def _could_memorise(record: RunRecord) -> bool:
-    """Whether the network has more parameters than there are rows: then its loss is no optimum while it is large."""
+    """Whether the network has parameters enough to hold all rows: then its loss is no optimum while it is large."""
     data = record.facts.data
-    return data is not None and sum(x.parameters for x in record.layers) > data.rows > 0
+    return data is not None and ROWS_BY_HEART * sum(x.parameters for x in record.layers) > data.rows > 0
 
 
 def _times(measured: StandingFacts) -> str:

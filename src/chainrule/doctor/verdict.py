@@ -24,6 +24,8 @@ def judge(record: RunRecord, settings: Settings | None = None, title: str = "") 
     found: list[Finding] = []
     near: list[Near] = []
     for rule in rules:
+        if rule.course and case.standing.name == "too short":
+            continue
         signs = list(rule.examine(case))
         speaking = [s for s in signs if s.ratio >= 1]
         if speaking and not (rule.unfinished and case.standing.finished):
@@ -37,13 +39,13 @@ def judge(record: RunRecord, settings: Settings | None = None, title: str = "") 
 
 
 def _finding(rule: Rule, signs: list[Sign], case: Case) -> Finding:
-    """One finding a rule: at the first step at which it speaks, and there where it is worst."""
+    """One finding a rule: at the first step at which it speaks, and there where it is gravest, then worst."""
     first = min(s.step for s in signs)
-    worst = max((s for s in signs if s.step == first), key=lambda s: s.ratio)
+    worst = min((s for s in signs if s.step == first), key=lambda s: (ORDER[_severity(rule, s, case)], -s.ratio))
     return Finding(
         code=rule.code,
         name=rule.name,
-        severity=_severity(rule, case),
+        severity=_severity(rule, worst, case),
         where=worst.where,
         step=worst.step,
         share=None,
@@ -57,9 +59,10 @@ def _finding(rule: Rule, signs: list[Sign], case: Case) -> Finding:
     )
 
 
-def _severity(rule: Rule, case: Case) -> Severity:
+def _severity(rule: Rule, sign: Sign, case: Case) -> Severity:
     """What is no fault by itself is only a note where training went well."""
-    return "note" if case.progress >= rule.content else rule.severity
+    content = rule.content if sign.content is None else sign.content
+    return "note" if case.progress >= content else rule.severity
 
 
 def ranked(found: list[Finding], rules: Iterable[Rule], case: Case) -> tuple[Finding, ...]:

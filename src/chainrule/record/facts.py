@@ -76,6 +76,8 @@ class TrainingFacts:
     epochs: int | None = None
     planned_steps: int | None = None
     shuffle: bool | None = None
+    best_kept: bool = False
+    """Whether the weights with the lowest validation loss are put back at the end."""
     dtype: str = "float32"
     seed: int | None = None
 
@@ -132,6 +134,17 @@ class TargetFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IndistinctClasses:
+    """Classes that lie among each other, and how far each row's nearest neighbour tells them and all others."""
+
+    classes: tuple[int, ...]
+    told: float
+    """Cohen's kappa of their rows' and their neighbours' classes: 0 where the inputs do not tell them apart at all."""
+    merged: float
+    """The same of all rows, with these classes taken as one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """The training rows. looked_at: how many the statistics are of."""
 
@@ -144,6 +157,7 @@ class DataFacts:
     """Share of the rows whose inputs occur more than once."""
     conflicting: float | None = None
     """Share of rows whose inputs occur again with another target."""
+    indistinct: IndistinctClasses | None = None
     validation_rows: int = 0
     integer_inputs: bool = False
     """Whether inputs are indices (tokens), whose size means nothing."""
@@ -221,6 +235,8 @@ class StandingFacts:
     trial_steps: int = 0
     same_trial_gain: float | None = None
     """The same, with the optimizer and the learning rate of the run."""
+    slower_trial_gain: float | None = None
+    """The same, with the optimizer of the run at a tenth of its learning rate."""
     zero_gradient: bool = False
     """Whether every gradient is exactly 0."""
 
@@ -252,6 +268,8 @@ class TrialFacts:
     """The same with all inputs 0."""
     shuffled_loss: float | None = None
     """The same with labels shuffled among rows."""
+    shuffled_lr: float | None = None
+    """The learning rate of that trial, one of the sweep's; None: that of the run."""
     trial_steps: int = 0
     sweep: tuple[SweepPoint, ...] = ()
     sweep_steps: int = 0

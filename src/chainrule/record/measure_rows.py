@@ -7,10 +7,19 @@ import math
 
 import numpy as np
 
-from chainrule.record.facts import ColumnFacts, DataFacts, TargetFacts
+from chainrule.record.facts import ColumnFacts, DataFacts, IndistinctClasses, TargetFacts
 
 LOOKED_AT = 4096
 """Rows that the statistics of columns are of, evenly chosen: enough for means, and quick for any data."""
+
+NEIGHBOURED = 1024
+"""Rows among which each row's nearest neighbour is looked for: all pairs of them are compared."""
+
+FEWEST_PAIRS = 50
+"""Neighbours of two classes from which on it is said whether the inputs tell these apart."""
+
+SLIGHT = 0.2
+"""Cohen's kappa up to which agreement is called slight (Landis & Koch 1977)."""
 
 
 def sampled(rows: int, most: int = LOOKED_AT) -> np.ndarray:
@@ -25,11 +34,14 @@ def data_facts(x: np.ndarray, y: np.ndarray, loss: str, validation_rows: int = 0
     some = x[chosen].reshape(len(chosen), -1)
     bad = int(some.size - np.isfinite(some).sum()) if some.dtype.kind == "f" else 0
     found = _repeated(some, y[chosen])
+    columns = None if integers or not some.size else column_facts(some.astype(np.float64), x.ndim > 2)
+    target = target_facts(y, loss)
     return DataFacts(
         rows=len(x),
         looked_at=len(chosen),
-        columns=None if integers or not some.size else column_facts(some.astype(np.float64), x.ndim > 2),
-        target=target_facts(y, loss),
+        columns=columns,
+        target=target,
+        indistinct=None if columns is None or bad else indistinct_classes(x, y, target.kind, columns.image),
         not_finite=bad,
         repeated=None if found is None else found[0],
         conflicting=None if found is None else found[1],
@@ -44,12 +56,11 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     low, high = x.min(axis=0), x.max(axis=0)
     constant = np.flatnonzero(high == low)
     varying = np.flatnonzero(high > low)
-    marks = np.random.default_rng(0).normal(size=len(x)) @ x
-    order = varying[np.argsort(marks[varying], kind="stable")]
+    seen: dict[bytes, int] = {}
     pairs = [
-        (int(min(i, j)), int(max(i, j)))
-        for i, j in itertools.pairwise(order)
-        if marks[i] == marks[j] and np.array_equal(x[:, i], x[:, j])
+        (first, j)
+        for j, column in zip(map(int, varying), (x.T[varying] + 0.0), strict=True)  # -0 becomes 0
+        if (first := seen.setdefault(column.tobytes(), j)) != j
     ]
     condition = None
     if 1 < len(varying) <= 128 and len(x) > 2 * len(varying):
@@ -100,6 +111,60 @@ def target_facts(y: np.ndarray, loss: str) -> TargetFacts:
         row_sums=(float(sums.min()), float(sums.max())) if flat.shape[1] > 1 else None,
         baseline=baseline_of(flat, loss, counts),
     )
+
+
+def indistinct_classes(x: np.ndarray, y: np.ndarray, kind: str, image: bool) -> IndistinctClasses | None:
+    """Classes that the inputs do not tell apart though they tell them from all others; None if there are none.
+
+    Of many rows, a row and its nearest neighbour have the same class as seldom as chance has it only if no rule tells
+    their classes apart (Cover & Hart 1967: the neighbour errs at most twice as often as the best rule).
+    """
+    if kind not in ("classes", "probabilities"):
+        return None
+    chosen = sampled(len(x), NEIGHBOURED)
+    classes = y[chosen] if kind == "classes" else y[chosen].argmax(axis=1)
+    some = x[chosen].reshape(len(chosen), -1).astype(np.float32)[classes >= 0]
+    known, classes = np.unique(classes[classes >= 0], return_inverse=True)
+    if len(known) < 3 or len(some) < FEWEST_PAIRS:
+        return None
+    neighbour = classes[_nearest(some if image else some / np.maximum(some.std(axis=0), 1e-12))]
+    group = _tangled(classes, neighbour, len(known))
+    if group is None:
+        return None
+    both = group[classes] & group[neighbour]
+    one = np.where(group, np.flatnonzero(group)[0], np.arange(len(known)))
+    return IndistinctClasses(
+        classes=tuple(map(int, known[group])),
+        told=_kappa(classes[both], neighbour[both], len(known)),
+        merged=_kappa(one[classes], one[neighbour], len(known)),
+    )
+
+
+def _tangled(classes: np.ndarray, neighbour: np.ndarray, count: int) -> np.ndarray | None:
+    """Which of the classes hang together by pairs that agree slightly at most, bool [count]; the largest such group."""
+    linked = np.eye(count, dtype=bool)
+    for i, j in itertools.combinations(range(count), 2):
+        pair = np.isin(classes, (i, j)) & np.isin(neighbour, (i, j))
+        if pair.sum() >= FEWEST_PAIRS and _kappa(classes[pair], neighbour[pair], count) <= SLIGHT:
+            linked[i, j] = linked[j, i] = True
+    for _ in range(count):
+        linked |= linked @ linked
+    largest = linked[linked.sum(axis=1).argmax()]
+    return largest if 1 < largest.sum() < count else None
+
+
+def _kappa(a: np.ndarray, b: np.ndarray, count: int) -> float:
+    """Cohen's kappa of two namings of the same rows: 0 for as much agreement as by chance, 1 for all (Cohen 1960)."""
+    chance = float(np.bincount(a, minlength=count) @ np.bincount(b, minlength=count)) / max(len(a), 1) ** 2
+    return (float(np.mean(a == b)) - chance) / (1 - chance) if len(a) and chance < 1 else 1.0
+
+
+def _nearest(x: np.ndarray) -> np.ndarray:
+    """The row that lies nearest to each row of x [rows, columns], by number."""
+    x = x - x.mean(axis=0)
+    away = (x**2).sum(axis=1) - 2 * (x @ x.T)  # what each row adds to all of its own distances changes no order
+    np.fill_diagonal(away, math.inf)
+    return away.argmin(axis=1)
 
 
 def _runs(classes: np.ndarray) -> float | None:

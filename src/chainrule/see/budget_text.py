@@ -90,7 +90,11 @@ def _named(found: dict) -> str:
 
 
 def _verdict(it: Flow) -> str:
-    return it.first_trouble or "the error reaches every layer: on no link is it lost, and on none does it explode"
+    arrived = [link.arrived for link in it.links if link.target != "x"]
+    if it.first_trouble or not arrived:
+        return it.first_trouble or "no layer is there for the error to reach"
+    low, high = (_number(bound(arrived)) for bound in (min, max))
+    return f"the error reaches every layer: {low} to {high} times what left the loss arrives"
 
 
 def _number(value: float | None) -> str:

@@ -76,14 +76,14 @@ class Fault:
     def _kind(self) -> str:
         return "flow" if self.look == "flow" else "explanation"
 
-    def prove(self, report: Report, before: tuple[float, float], output: Output) -> dict[str, Any]:
+    def prove(self, report: Report, before: tuple[float, float], output: Output, seed: int = 0) -> dict[str, Any]:
         """The doctor's remedies, each replayed from the same first weights and batches; then the cure of this file on
-        rows that no training saw."""
+        rows that no training saw. seed: of the run that is treated."""
         output.show("\nthe proof: the same training, replayed over seeds with each remedy")
         trials = report.treat(budget=BUDGET, on_trial=lambda _: None, workers=0)
         for line in str(trials).splitlines():
             wrapped(output, line)
-        loss, right = self.cured.score(self.cured.fit().net)
+        loss, right = self.cured.score(self.cured.fit(seed).net)
         output.show()
         wrapped(output, f"the cure: {self.change}")
         output.show(f"before: loss {before[0]:.4f}, {before[1]:.0%} right; after: loss {loss:.4f}, {right:.0%} right")

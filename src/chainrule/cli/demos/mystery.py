@@ -6,12 +6,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule.cli.demos.fault import Fault, verdict_lines, wrapped
 from chainrule.cli.demos.program import Program
 from chainrule.cli.failure import FAILED, FINE
 from chainrule.cli.output import Output
+
+if TYPE_CHECKING:
+    from chainrule.training.run import Run
 
 BATCHES = 8
 """Batches whose rows the run keeps: what `explain` and `flow` look at, and enough for the doctor to judge."""
@@ -19,11 +22,15 @@ BATCHES = 8
 
 @dataclass(frozen=True)
 class Mystery:
-    """The fault that a seed plants, and the program that has it."""
+    """The fault that a seed plants: in a program of the size that the seed chooses, and the same one mended."""
 
     seed: int
     fault: Fault
-    program: Program
+
+    @property
+    def program(self) -> Program:
+        """What has the fault."""
+        return self.fault.sick
 
     @property
     def place(self) -> Path:
@@ -36,12 +43,22 @@ def mystery_of(seed: int, faults: Sequence[Fault]) -> Mystery:
     chance = random.Random(seed)
     fault = chance.choice([f for f in faults if f.sizes])
     width, depth = chance.choice(fault.sizes)
-    return Mystery(seed, fault, replace(fault.sick, width=width, depth=depth))
+    sick, cured = (replace(program, width=width, depth=depth) for program in (fault.sick, fault.cured))
+    return Mystery(seed, replace(fault, sick=sick, cured=cured))
+
+
+def _planted(mystery: Mystery) -> Run:
+    """The run as its directory holds it; it is made first if it is not there."""
+    from chainrule.training.run import Run
+
+    if not mystery.place.is_dir():
+        mystery.program.fit(mystery.seed, run_dir=mystery.place, keep_rows=BATCHES)
+    return Run.load(mystery.place)
 
 
 def plant(mystery: Mystery, output: Output) -> None:
-    """Train it, leave the run directory, and say how to look for the fault. RunError: it is there already."""
-    run = mystery.program.fit(mystery.seed, run_dir=mystery.place, keep_rows=BATCHES)
+    """Train it, leave the run directory, and say how to look for the fault."""
+    run = _planted(mystery)
     loss, right = mystery.program.score(run.net)
     output.show(f"{run.step:,} updates, the loss went {run.losses[0]:.4g} -> {loss:.4g}; {right:.0%} right")
     output.show(f"The run is in {mystery.place}. Something keeps it from learning. Which factor is to blame?")
@@ -55,15 +72,9 @@ def plant(mystery: Mystery, output: Output) -> None:
 
 
 def reveal(mystery: Mystery, output: Output) -> int:
-    """Tell the fault, and whether the doctor finds it; the exit code. The run is made if it is not there."""
-    from chainrule.training.run import Run
-
+    """Tell the fault, whether the doctor finds it, and the proven cure; the exit code. A missing run is made first."""
     fault, program = mystery.fault, mystery.program
-    if mystery.place.is_dir():
-        run = Run.load(mystery.place)
-    else:
-        run = program.fit(mystery.seed, run_dir=mystery.place, keep_rows=BATCHES)
-        run = Run.load(mystery.place)
+    run = _planted(mystery)
     report = run.examine()
     found = report.flags[0].code if report.flags else ""
     output.show(f"It is {fault.name}: {fault.summary}")
@@ -72,10 +83,12 @@ def reveal(mystery: Mystery, output: Output) -> int:
     output.show("\nthe doctor, from the run directory alone")
     for line in verdict_lines(report):
         wrapped(output, line)
-    wrapped(output, f"the cure: {fault.change}")
+    # A directory keeps too few rows to train on; the demonstration knows the others.
+    cure = fault.prove(run.examine(program.rows()[0]), program.score(run.net), output, mystery.seed)
     said = f"the doctor's first finding is {found or 'none'}, and the planted fault is {fault.code}"
     output.show(f"{'found' if found == fault.code else 'not found'}: {said}")
     output.next("demo", fault.name)
-    data: dict[str, Any] = {"planted": fault.code, "found": found, "fault": fault.name, "program": program.description}
+    data: dict[str, Any] = {"planted": fault.code, "found": found, "fault": fault.name, "program": program.description,
+                            "cure": cure}  # fmt: skip
     output.result({"schema": 1, "demo": "mystery", "seed": mystery.seed, "run": str(mystery.place), **data})
     return FINE if found == fault.code else FAILED

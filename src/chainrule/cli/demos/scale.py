@@ -11,11 +11,11 @@ SICK = Program(activation="Tanh", inputs_times=255.0, lr=0.1)
 
 FAULT = Fault(
     name="scale",
-    summary="pixels from 0 to 255 drive the first layer where sigmoid is flat",
+    summary="pixels from 0 to 255 drive the first layer where tanh is flat",
     code="CR101",
     story=(
         "z = W x + b: pixels of 0 to 255 make the weighted sums hundreds of times larger than first weights "
-        "are meant for. Sigmoid is flat there, and what is left of the error is multiplied by activations in "
+        "are meant for. Tanh is flat there, and what is left of the error is multiplied by activations in "
         "the hundreds."
     ),
     sick=SICK,

@@ -44,6 +44,7 @@ class CancellingSamples(Rule):
         "overfit-fails",
     )
     content = 0.2
+    course = True
     unfinished = True
     healthy = (HEALTHY, CONVERGED, example(measured=everywhere(agreement=(0.2, 0.001)), standing=DONE, loss=STUCK))
     sick = (

@@ -55,6 +55,7 @@ class ClimbingLoss(Rule):
         CONVERGED,
         example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.35, 2.5, 9.0, 80.0)), loss=curve(2.4, 90.0)),
         example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.4001, 2.4002, 2.4003, 2.41)), loss=STUCK),
+        example(trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.4001, 2.4002, 2.4003, 286.0)), loss=STUCK),
         example(
             trials=replace(TRIALS, initial_loss=2.4, sweep=_sweep(2.45, 3.0, 9.0, 80.0)),
             measured={"0": {Quantity.DEAD: (1.0, 1.0)}},
@@ -66,7 +67,7 @@ class ClimbingLoss(Rule):
     least: float = 4.0
     """Learning rates in a row, the smallest among them, each of which ends higher than the one before and the start."""
     rise: float = 0.05
-    """Rise at the largest rate that still counts, as a share of the first loss: less may be chance."""
+    """Rise at the rate in the middle that still counts, as a share of the first loss: less may be chance."""
     largest: float = 1.0
     """Rise at the smallest rate, as a share of the first loss: above, its steps may still be too long."""
 
@@ -77,7 +78,8 @@ class ClimbingLoss(Rule):
         if any(case.first(layer, Quantity.DEAD) == 1.0 for layer in case.hidden):
             return  # only the last bias moves, and what it does from batch to batch is chance
         losses = [trials.initial_loss, *(p.loss for p in trials.sweep)]
-        if losses[1] - losses[0] > self.largest * abs(losses[0]) or losses[-1] - losses[0] < self.rise * abs(losses[0]):
+        middle = trials.sweep[len(trials.sweep) // 2].loss
+        if losses[1] - losses[0] > self.largest * abs(losses[0]) or middle - losses[0] < self.rise * abs(losses[0]):
             return
         rising = 0
         for before, after in pairwise(losses):

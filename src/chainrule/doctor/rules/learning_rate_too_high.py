@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import HEALTHY, STUCK, TRAINING, TRIALS, example
+from chainrule.doctor.examples import HEALTHY, MOVING, STUCK, TRAINING, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 from chainrule.record.facts import SweepPoint
+
+HALF = curve(2.3, 1.1)
+"""Down to half of what a constant prediction loses."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,10 @@ class LearningRateTooHigh(Rule):
         Remedy("warm-up", "Begin with a warm-up.", {"schedule": "warm-up"}),
         Remedy("clip", "Clip the gradient's norm: clip_norm=1.0.", {"clip_norm": 1.0}),
     )
-    source = "Goodfellow, Bengio & Courville 2016, section 4.3.1; Smith 2017 for the sweep"
+    source = (
+        "Goodfellow, Bengio & Courville 2016, section 4.3.1; Smith 2017 for the sweep; Bottou, Curtis & Nocedal 2018, "
+        "theorem 4.6: the floor that steps of a fixed size stay above is as high as they are large"
+    )
     explains = (
         "diverging",
         "not-finite",
@@ -46,6 +52,7 @@ class LearningRateTooHigh(Rule):
     healthy = (
         HEALTHY,
         example(trials=replace(TRIALS, sweep=tuple(SweepPoint(lr=r, loss=1.0 + r) for r in sweep_rates))),
+        example(loss=HALF, standing=replace(MOVING, trial_gain=0.3, same_trial_gain=0.2, slower_trial_gain=0.25)),
     )
     sick = (
         example(
@@ -58,16 +65,24 @@ class LearningRateTooHigh(Rule):
                 ),
             ),
         ),
+        example(loss=HALF, standing=replace(MOVING, trial_gain=0.2, same_trial_gain=-0.3, slower_trial_gain=0.2)),
     )
 
     gain: float = 0.2
     """Share of the constant prediction's loss by which a rate of a tenth or less ends lower in a short trial."""
+
+    fallen: float = 0.05
+    """Share of the constant prediction's loss that a tenth of the rate takes away in a short trial after the run."""
+
+    apart: float = 0.1
+    """The same, beside what the run's own rate takes away there."""
 
     beyond: float = 30.0
     """Plain descent's rate over 2 / curvature at the first weights, which falls in the first steps."""
 
     def examine(self, case: Case) -> Iterator[Sign]:
         trials, training = case.facts.trials, case.facts.training
+        yield from self._after(case)
         if trials is None or training is None or not training.lr:
             return
         plain = training.optimizer == "SGD" and not training.arguments.get("momentum")
@@ -91,4 +106,19 @@ class LearningRateTooHigh(Rule):
             f"after {trials.sweep_steps} steps lr {training.lr:g} ends at {own[0]:.3g}, "
             f"lr {best.lr:g} at {best.loss:.3g}",
             remedy=(fix, *self.remedy[1:]),
+        )
+
+    def _after(self, case: Case) -> Iterator[Sign]:
+        """Whether the run hovers above a floor that its own steps set, and that smaller ones go below."""
+        standing = case.facts.standing
+        if case.standing.name == "too short" or standing is None:
+            return
+        if standing.slower_trial_gain is None or standing.same_trial_gain is None:
+            return
+        slower, own = standing.slower_trial_gain, max(standing.same_trial_gain, -1.0)
+        yield Sign(
+            min(slower / self.fallen, (slower - own) / self.apart),
+            f"after the run {standing.trial_steps} steps at a tenth of the rate take away {slower:.0%} of a constant "
+            f"prediction's loss, as many at the run's own {own:.0%} (limits {self.fallen:.0%}, and "
+            f"{self.apart:.0%} apart)",
         )

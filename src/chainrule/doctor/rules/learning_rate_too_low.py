@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import CONVERGED, HEALTHY, TRAINING, TRIALS, example
+from chainrule.doctor.examples import CONVERGED, HEALTHY, MOVING, TRAINING, TRIALS, curve, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
+from chainrule.doctor.standing import FITTED, LEAST_LEFT, MOST_LEFT, share_left
 from chainrule.record import Quantity, series
 from chainrule.record.facts import SweepPoint
 
 FIXED = ("Adam", "AdamW", "RMSprop")
 """Optimizers whose steps are about the learning rate in size, whatever the gradient."""
+
+ALMOST = curve(2.3, 0.1)
+"""Down to a 23rd of what a constant prediction loses."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,18 @@ class LearningRateTooLow(Rule):
     source = "Stack Overflow 50306988, 51181393 and 55328966 re-run; Smith 2017 for the sweep"
     explains = ("stalled-loss", "too-few-steps", "update-too-small", "cancelling-samples", "overfit-fails")
     content = 0.5
+    course = True
     unfinished = True
     sweep_rates = (1e-5, 1e-4, 1e-3, 1e-2)
-    healthy = (HEALTHY, CONVERGED)
+    healthy = (
+        HEALTHY,
+        CONVERGED,
+        example(loss=ALMOST, standing=replace(MOVING, loss=0.1, trial_gain=0.03, same_trial_gain=0.02)),
+        example(
+            loss=ALMOST,
+            standing=replace(MOVING, loss=0.1, trial_gain=0.04, same_trial_gain=0.0, slower_trial_gain=0.04),
+        ),
+    )
     sick = (
         example(
             training=replace(TRAINING, arguments={"lr": 1e-5}),
@@ -46,12 +59,17 @@ class LearningRateTooLow(Rule):
                 sweep=tuple(SweepPoint(lr=r, loss=v) for r, v in zip(sweep_rates, (2.29, 2.1, 0.9, 0.3), strict=True)),
             ),
         ),
+        example(loss=ALMOST, standing=replace(MOVING, loss=0.1, trial_gain=0.04, same_trial_gain=0.001)),
     )
 
     gain: float = 0.3
     """Share of the constant prediction's loss by which ten times the rate or more ends lower in a short trial."""
     travel: float = 0.1
     """Way that all steps together can have gone, as a share of the weights' size."""
+    left: float = MOST_LEFT
+    """Share of the loss that a trial with other steps leaves after the run."""
+    still: float = LEAST_LEFT
+    """Share of it that a trial with the run's own steps leaves."""
     longest: float = 2000.0
     """Planned updates up to which a short trial tells of the whole run."""
 
@@ -64,6 +82,7 @@ class LearningRateTooLow(Rule):
                 f"after the run a trial of {standing.trial_steps} steps with Adam gains "
                 f"{standing.trial_gain:.0%}, one with the run's own optimizer {standing.same_trial_gain or 0.0:.0%}",
             )
+            yield from self._left(case)
             yield from self._travelled(case)
         if trials is None or training is None or not training.lr or case.record.steps:
             return  # of a run that was made, trials from its end say more
@@ -83,6 +102,25 @@ class LearningRateTooLow(Rule):
             f"after {trials.sweep_steps} steps lr {training.lr:g} ends at "
             f"{own[0]:.3g}, lr {best.lr:g} at {best.loss:.3g}",
             remedy=(fix, *self.remedy[1:]),
+        )
+
+    def _left(self, case: Case) -> Iterator[Sign]:
+        """However far the loss is down: whether other steps would take most of the rest away, and the run's do not."""
+        standing = case.facts.standing
+        if standing is None or case.progress < self.content:
+            return
+        left, own, slower = (
+            share_left(case.record, gain or 0.0)
+            for gain in (standing.trial_gain, standing.same_trial_gain, standing.slower_trial_gain)
+        )
+        if slower < self.still:
+            return  # smaller steps help as well
+        yield Sign(
+            min(self.left / max(left, self.left / 100), own / self.still),
+            f"after the run {standing.trial_steps} steps with Adam leave {left:.0%} of the loss "
+            f"(limit {self.left:.0%}), as many of the run's own optimizer {min(own, 1.0):.0%} (limit {self.still:.0%})",
+            remedy=(self.remedy[2], self.remedy[0], self.remedy[3]),
+            content=FITTED,
         )
 
     def _travelled(self, case: Case) -> Iterator[Sign]:

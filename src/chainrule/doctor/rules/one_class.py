@@ -18,6 +18,7 @@ class OneClass(Rule):
     remedy = (Remedy("check-labels", "Check how the targets are made: there is one value only."),)
     source = "Stack Overflow 59325381: constant labels"
     proof = True
+    content = 2.0
     explains = ("nothing-to-learn", "imbalanced-classes", "uninformative-labels")
     healthy = (HEALTHY,)
     sick = (example(data=replace(DATA, target=replace(CLASSES, low=3, high=3, counts=(0, 0, 0, 1400), std=0.0))),)

@@ -25,6 +25,7 @@ class StalledLoss(Rule):
     )
     source = "the standing: gradient against its noise, and what short trials gain"
     content = 0.5
+    course = True
     unfinished = True
     healthy = (HEALTHY, CONVERGED)
     sick = (
@@ -42,4 +43,9 @@ class StalledLoss(Rule):
             return
         gains = (standing.trial_gain or 0.0) >= 0.1 or standing.zero_gradient or case.standing.idle
         stuck = case.standing.name in ("stalled", "plateau", "saddle")
-        yield Sign(self.most * (stuck and gains), case.standing.sentence, step=case.record.steps)
+        yield Sign(
+            self.most * (stuck and gains),
+            case.standing.sentence,
+            step=case.record.steps,
+            factor="none" if case.standing.idle else None,
+        )

@@ -28,7 +28,6 @@ class TargetScale(Rule):
     explains = (
         "exploding-gradient",
         "learning-rate-too-low",
-        "learning-rate-too-high",
         "diverging",
         "not-finite",
         "update-too-small",

@@ -23,6 +23,7 @@ class TooFewSteps(Rule):
     )
     source = "the standing: the loss falls by more than chance at the end"
     content = 0.4
+    course = True
     healthy = (HEALTHY, CONVERGED)
     sick = (example(loss=series([2.3 - 0.005 * i for i in range(60)]), trials=None),)
 

@@ -65,11 +65,14 @@ class UninformativeLabels(Rule):
         best = min([p.loss for p in trials.sweep] + [trials.trained_loss])
         if not base or not learns or best < 0.9 * base:
             return
-        better = max(trials.shuffled_loss - trials.trained_loss, base - best) / base
+        true = next((p.loss for p in trials.sweep if p.lr == trials.shuffled_lr), trials.trained_loss)
+        better = (trials.shuffled_loss - true) / base
+        if trials.shuffled_lr is None:  # at the best rate true labels may still win
+            better = max(better, (base - best) / base)
         yield Sign(
             self.least / max(better, self.least / 100),
             f"after {trials.trial_steps} steps true labels give "
-            f"{trials.trained_loss:.3g}, shuffled ones {trials.shuffled_loss:.3g}, though a batch can be learned "
+            f"{true:.3g}, shuffled ones {trials.shuffled_loss:.3g}, though a batch can be learned "
             f"by heart ({trials.overfit_after:.2g})",
             "labels",
         )

@@ -102,6 +102,7 @@ def training_facts(config: Any) -> TrainingFacts:
         epochs=config.epochs,
         planned_steps=an_epoch * config.epochs or None,
         shuffle=config.shuffle,
+        best_kept=bool(config.early_stopping),
         dtype=config.dtype,
         seed=config.seed,
     )

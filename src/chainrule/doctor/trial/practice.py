@@ -34,6 +34,9 @@ OVERFIT_ROWS = 16
 SWEEP = (0.1, 10.0, 0.01, 100.0)
 """Factors of the learning rate that was asked for, the most telling first."""
 
+ALIKE = 0.02
+"""Share of the constant prediction's loss within which two rates of a sweep end alike."""
+
 TRIAL_RATES = (1e-3, 1e-2)
 """Learning rates of Adam in a trial that asks what could still be gained: its default, and ten times that."""
 
@@ -146,17 +149,27 @@ def practitioners_checks(
         if left():
             points.append(SweepPoint(lr=lr * factor, loss=ending(trials.train(steps, lr * factor, first))))
     facts = replace(facts, sweep=tuple(sorted(points, key=lambda p: p.lr)), sweep_steps=steps)
-    if left():
-        best = min(facts.sweep, key=lambda p: p.loss).lr
-        few = trials.train(2 * steps, best, first, among=OVERFIT_ROWS)
-        facts = replace(facts, overfit_before=float(few[0]), overfit_after=ending(few), overfit_steps=2 * steps)
+    best = best_rate(facts)
+    for lr in dict.fromkeys((best, min(facts.sweep, key=lambda p: p.loss).lr)):
+        if left() and (facts.overfit_after is None or facts.overfit_after > 0.5 * (facts.overfit_before or 0.0)):
+            few = trials.train(2 * steps, lr, first, among=OVERFIT_ROWS)
+            after = min(ending(few), math.inf if facts.overfit_after is None else facts.overfit_after)
+            facts = replace(facts, overfit_before=float(few[0]), overfit_after=after, overfit_steps=2 * steps)
     if left():
         shuffled = task.y[np.random.default_rng(task.seed + 1).permutation(len(task.y))]
-        facts = replace(facts, shuffled_loss=ending(trials.train(steps, lr, first, y=shuffled)))
+        facts = replace(facts, shuffled_loss=ending(trials.train(steps, best, first, y=shuffled)), shuffled_lr=best)
     if left():
         blank = np.zeros(task.x.shape, task.x.dtype)  # takes neither memory nor time, as zeros_like does
         facts = replace(facts, zeroed_loss=ending(trials.train(steps, lr, first, x=blank)))
     return replace(facts, seconds=time.perf_counter() - began)
+
+
+def best_rate(facts: TrialFacts) -> float:
+    """The largest rate of the sweep that ends as low as any, but for chance: of noise all end alike, and tiny ones make
+    no step."""
+    whole = facts.expected_loss or facts.initial_loss or 0.0
+    lowest = min(p.loss for p in facts.sweep)
+    return max(p.lr for p in facts.sweep if p.loss <= lowest + ALIKE * abs(whole))
 
 
 def redraws(observer: Observer, x: np.ndarray, y: np.ndarray, facts: TrialFacts, budget: float) -> TrialFacts:
@@ -289,8 +302,19 @@ def _extremes(v: Any, hv: Any, product: Any, norm: Any, iterations: int) -> tupl
     return float(values[-1]), float(values[0])
 
 
-def gains(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budget: float) -> tuple[float, float, int]:
-    """What short trials from the present weights end with: (loss of the best step tried, of the run's own, steps).
+@dataclass(frozen=True)
+class Endings:
+    """Losses that short trials from the present weights end with: of the best of all, at the run's own rate, and at a
+    tenth of it; None where the budget was spent."""
+
+    best: float
+    own: float
+    slower: float | None
+    steps: int
+
+
+def endings(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budget: float) -> Endings:
+    """What short trials from the present weights end with.
 
     Adam is tried at its usual rates, for the question is only whether anything is left to gain. The losses are those of
     rows x, which the network's own loss is measured on too: a mean over a trial's last batches would be another sample.
@@ -313,4 +337,8 @@ def gains(trials: Trials, observer: Observer, x: np.ndarray, y: np.ndarray, budg
         if time.perf_counter() - began < budget:
             found = after(other, lr)
             best = min(best, found) if math.isfinite(found) else best
-    return best, own, steps
+    slower = None
+    if time.perf_counter() - began < budget:
+        slower = after(trials, trials.optimizer.lr / 10)
+        best = min(best, slower) if math.isfinite(slower) else best
+    return Endings(best, own, slower, steps)
