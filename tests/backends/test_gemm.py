@@ -111,6 +111,25 @@ def work_is_packed(product: Gemm) -> bool:
     return gemm_params(product)[PARAMETERS.index("way")] == PACKED
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", [8, 12, 31, 131])
+def test_an_element_has_the_same_bits_however_far_apart_rows_lie(m, dtype):
+    draw = np.random.default_rng(m)
+    n, k = 72, 700
+    a, b = draw.standard_normal((m, k)).astype(dtype), draw.standard_normal((n, k)).astype(dtype)
+    found = []
+    for row in (k, 1024, 1027):  # rows 4096 bytes apart, or a multiple of them, are copied
+        memory = np.full((m, row), np.nan, dtype)
+        memory[:, :k] = a
+        c = np.empty((m, n), dtype)
+        product = Gemm(m, n, k, Matrix(0, 0, row, 1), Matrix(1, 0, 1, k), Matrix(2, 0, n, 1))
+        assert gemm_params(product)[PARAMETERS.index("way")] == PACKED
+        multiplied(product, dtype, memory, b, c)
+        found.append(c)
+    np.testing.assert_allclose(found[0], a @ b.T, rtol=0, atol=1e-3 if dtype == "float32" else 1e-12)
+    assert all(np.array_equal(c, found[0]) for c in found)
+
+
 @pytest.mark.parametrize("adds", [False, True])
 @pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (64, 64, 0)])
 def test_a_size_of_zero_gives_zeros_or_nothing(m, n, k, adds):

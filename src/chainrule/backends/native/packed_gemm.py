@@ -18,8 +18,12 @@ DEPTH_BYTES = 1024
 
 
 NEAR, SHORT, FEW = 1024, 128, 128
-"""An operand is read where it lies if its strips or panels are at most NEAR elements apart from k to k; rows apart if k
-is at most SHORT; a panel if at most FEW rows read it. Copying costs more there than it saves, as measured."""
+"""An operand is read where it lies if its strips or panels are at most NEAR elements apart from k to k; a panel if at
+most FEW rows read it; rows apart if k is at most SHORT or no multiple of CROWDED bytes lies between them. Copying costs
+more there than it saves, as measured."""
+
+CROWDED = 4096
+"""Bytes after which lines share a set of the first cache, which holds 8 of them or 12: fewer than a tile has rows."""
 
 FETCHED_AHEAD = 8
 """Steps of k before a strip or panel is read at which its line is asked for, and so are the lines after the next of
@@ -362,7 +366,10 @@ entry:
   %strips_lie = and i1 %beside, %near
   %in_rows = icmp eq i64 %left_column, 1
   %short = icmp sle i64 %k, {SHORT}
-  %rows_lie = and i1 %in_rows, %short
+  %between = and i64 %left_row, {CROWDED // number.size - 1}
+  %spread = icmp ne i64 %between, 0
+  %rows_may_lie = or i1 %short, %spread
+  %rows_lie = and i1 %in_rows, %rows_may_lie
   %left_lies = or i1 %strips_lie, %rows_lie
   %not_beside = xor i1 %beside, true
   %reads_rows = and i1 %rows_lie, %not_beside
