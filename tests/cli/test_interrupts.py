@@ -13,7 +13,7 @@ from chainrule.record import RunDirectory
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM that a program can see")
 
 WORDS = ("train", "digits", "--layers", "32", "--dropout", "0.1", "--optimizer", "adam", "--schedule", "cosine")
-EPOCHS = 100
+EPOCHS = 600
 MOST_SECONDS = 60
 
 
