@@ -218,9 +218,10 @@ def probes(choice: Choice) -> Figures:
 
     rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
     lines = [[f"{r['workload']} {r['probes']}", str(r["pairs"]), duration(r["with"]), duration(r["without"]),
-              f"{100 * r['overhead']:+.2f} %", f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %"]
+              f"{100 * r['median']:+.2f} %", f"{100 * r['overhead']:+.2f} %",
+              f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %"]
              for r in rows]  # fmt: skip
-    header = ["probes", "pairs of turns", "update with", "without", "overhead (median)", "95 % interval"]
+    header = ["probes", "pairs of turns", "update with", "without", "median of pairs", "overhead", "95 % interval"]
     return Figures(rows, table(header, lines), {})
 
 
