@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,13 @@ def peak(threads: int) -> dict[str, Any]:
     finally:
         worker.close()
     return {"threads": threads, "operations_per_second": 2 * PEAK_SIZE**3 / seconds, "blas": worker.ready["blas"]}
+
+
+def taken_by_others() -> float:
+    """Seconds of processor time that were not this process's, since some moment; where nobody tells, 0."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, interrupts, soft, stolen = map(int, file.readline().split()[1:9])
+    except OSError:
+        return 0.0
+    return (user + nice + system + interrupts + soft + stolen) / os.sysconf("SC_CLK_TCK") - time.process_time()

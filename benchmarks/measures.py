@@ -213,13 +213,15 @@ def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | No
 
 
 def probes(choice: Choice) -> Figures:
-    """What probes cost: epochs of ``fit`` with them in every update, sampled, and without, in turns."""
+    """What probes cost ``fit``, in every update and sampled: pairs of turns of the same fit with and without them."""
     from benchmarks.probing import overheads
 
     rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
-    lines = [[f"{r['workload']} {r['probes']}", str(r["turns"]), duration(r["min"]), duration(r["quartile"]),
-              f"{100 * r['overhead']:+.2f} %", f"{100 * r['median_overhead']:+.2f} %"] for r in rows]  # fmt: skip
-    header = ["probes", "turns", "update (min)", "lower quartile", "over none", "median of rounds"]
+    lines = [[f"{r['workload']} {r['probes']}", str(r["pairs"]), duration(r["with"]), duration(r["without"]),
+              f"{100 * r['median']:+.2f} %", f"{100 * r['overhead']:+.2f} %",
+              f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %"]
+             for r in rows]  # fmt: skip
+    header = ["probes", "pairs of turns", "update with", "without", "median of pairs", "overhead", "95 % interval"]
     return Figures(rows, table(header, lines), {})
 
 

@@ -64,14 +64,111 @@ def test_a_treatment_that_helps_nothing_is_not_proven_and_one_of_layers_is_named
     assert not trials.trials and "yours to change" in trials.not_applicable[0]
 
 
-def test_the_report_of_a_watched_model_says_how_it_can_be_treated():
-    model = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    criterion = torch.nn.CrossEntropyLoss()
-    with cr.watch(model, optimizer, loss=criterion) as watch:
-        for x, y in moons():
+def watched(rows, lr=0.1, steps=24, loss=None, each=None, **options):
+    """(the model, its optimizer, the watch) after so many updates."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Dropout(0.1), torch.nn.Linear(16, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    criterion = torch.nn.CrossEntropyLoss() if loss is None else loss
+    watch = cr.watch(model, optimizer, loss=criterion if loss is None else None)
+    with watch:
+        for i in range(steps):
+            x, y = rows[i % len(rows)]
             optimizer.zero_grad()
             criterion(model(x), y).backward()
             optimizer.step()
-    with pytest.raises(ArgumentError, match=r"diagnose\(model, loader, loss=criterion"):
-        watch.examine().treat()
+            if each is not None:
+                each(i, optimizer, watch)
+    return model, optimizer, watch
+
+
+def everything(model, optimizer):
+    """All that a trial must leave as it is, as bytes."""
+    held = [*model.state_dict().values(), *(p.grad for p in model.parameters())]
+    held += [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    modes = [m.training for m in model.modules()]
+    random = torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes()
+    return [t.detach().numpy().tobytes() for t in held], modes, random, torch.is_grad_enabled()
+
+
+def test_a_watched_training_is_replayed_from_its_beginning_and_its_rows_without_touching_the_model():
+    model, optimizer, watch = watched(moons(), lr=1e-6)
+    model.eval()
+    before = everything(model, optimizer)
+    with torch.no_grad():
+        before = (*before[:3], False)
+        chosen = (Remedy("scale-learning-rate", "", {"lr": 0.2}),)
+        trials = watch.examine().treat(budget=60, on_trial=quiet, remedies=chosen)
+        assert everything(model, optimizer) == before
+    assert trials.cure is not None and trials.cure.pytorch == "- lr=1e-06\n+ lr=0.2"
+    assert any("256 rows" in note for note in trials.notes)
+
+
+def test_replays_begin_with_the_first_weights_and_not_with_those_that_went_wrong():
+    rows = moons()
+    model, _, watch = watched(rows, lr=1e-3, steps=3)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(float("nan"))
+    chosen = (Remedy("scale-learning-rate", "", {"lr": 0.1}),)
+    trials = watch.examine().treat(budget=60, on_trial=quiet, remedies=chosen)
+    assert min(trials.trials[0].after) > 0 and all(np.isfinite(trials.trials[0].before))
+
+
+def test_a_fault_in_a_replay_reaches_the_user_and_leaves_nothing_changed():
+    model, optimizer, watch = watched(moons(), lr=1e-3)
+    before = everything(model, optimizer)
+    report = watch.examine()
+
+    def failing(trial):
+        torch.rand(3), np.random.rand(3)
+        raise RuntimeError("of the user's own")
+
+    with pytest.raises(RuntimeError, match="own"):
+        report.treat(budget=5, on_trial=failing, remedies=(Remedy("clip", "", {"clip_norm": 1.0}),))
+    assert everything(model, optimizer) == before
+
+
+def test_trials_within_the_block_are_no_steps_of_the_watched_loop():
+    seen = []
+
+    def look(i, optimizer, watch):
+        if i == 8:
+            counted = watch.observer.loop.backwards, watch.observer.steps
+            report = watch.examine()
+            report.treat(budget=3, on_trial=quiet, remedies=(Remedy("clip", "", {"clip_norm": 1.0}),))
+            assert (watch.observer.loop.backwards, watch.observer.steps) == counted
+            seen.append(report)
+
+    _, _, watch = watched(moons(), lr=1e-3, steps=12, each=look)
+    assert seen and watch.observer.loop.backwards == watch.observer.steps == 12
+    assert len(watch.observer.loss_values()) == 12 and np.isfinite(watch.observer.loss_values()).all()
+
+
+def test_what_a_replay_leaves_out_is_said():
+    def decayed(i, optimizer, watch):
+        optimizer.param_groups[0]["lr"] = 0.1 / (i + 2)
+
+    _, _, watch = watched(moons(), each=decayed)
+    trials = watch.examine().treat(budget=5, on_trial=quiet, remedies=(Remedy("clip", "", {"clip_norm": 1.0}),))
+    assert any("the learning rate went from 0.1 to" in note for note in trials.notes)
+
+
+def test_what_was_not_kept_is_named(monkeypatch):
+    with pytest.raises(ArgumentError, match="no update was made in the block"):
+        watched(moons(), steps=0)[2].examine().treat()
+    for own in (lambda p, y: ((p - 2.0) ** 2).mean() + p.exp().mean(), lambda p, y: p.exp().mean()):
+        with pytest.raises(ArgumentError, match="loss was not given"):
+            watched(moons(), steps=3, loss=own)[2].examine().treat()
+    monkeypatch.setattr("chainrule.adapters.pytorch.observer.MOST_KEPT", 10)
+    with pytest.raises(ArgumentError, match="weights at the beginning were not kept"):
+        watched(moons(), steps=3)[2].examine().treat()
+
+
+def test_a_report_of_a_record_alone_says_how_it_can_be_treated():
+    _, _, watch = watched(moons(), steps=3)
+    from chainrule.doctor.settings import settings_from
+    from chainrule.doctor.verdict import judge
+
+    with pytest.raises(ArgumentError, match=r"watch.examine\(\).treat\(\)"):
+        judge(watch.record(), settings_from()).treat()

@@ -136,18 +136,22 @@ def test_a_module_used_twice_is_in_the_state_under_both_names():
     [{}, {"momentum": None}, {"momentum": 0.3, "affine": False}, {"track_running_stats": False}, {"eps": 0.1}],
     ids=str,
 )
-@pytest.mark.parametrize("shape", [(8, 4), (3, 4, 5)], ids=str)
-def test_running_statistics_after_five_batches_equal_those_of_torch(options, shape):
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("BatchNorm1d", (8, 4)), ("BatchNorm1d", (3, 4, 5)), ("BatchNorm2d", (3, 4, 5, 2)), ("BatchNorm2d", (1, 4, 1, 2))],
+    ids=str,
+)
+def test_running_statistics_after_five_batches_equal_those_of_torch(options, name, shape):
     torch = peer("torch")
-    ours, theirs = nn.BatchNorm1d(4, **options).to("float64"), torch.nn.BatchNorm1d(4, **options).double()
+    ours, theirs = getattr(nn, name)(4, **options).to("float64"), getattr(torch.nn, name)(4, **options).double()
     random = np.random.default_rng(0)
     for _ in range(5):
         x = random.normal(3, 2, shape)
         assert np.allclose(ours(x).numpy(), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12, atol=1e-12)
     state = {n: t.numpy() for n, t in theirs.state_dict().items()}
     assert list(ours.state_dict()) == list(state)
-    for name, array in ours.state_dict().items():
-        assert np.allclose(array, state[name], rtol=1e-13, atol=0), name
+    for key, array in ours.state_dict().items():
+        assert np.allclose(array, state[key], rtol=1e-13, atol=0), key
     if ours.track_running_stats:
         assert ours.num_batches_tracked.dtype == np.int64 and ours.num_batches_tracked.item() == 5
     ours.eval(), theirs.eval()
@@ -162,6 +166,14 @@ def test_a_batch_of_one_row_is_refused_where_it_has_no_variance():
     assert net.eval()(np.ones((1, 2))).shape == (1, 3)
     with pytest.raises(ValueError, match="one value a feature"):
         nn.BatchNorm1d(3, track_running_stats=False).eval()(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="BatchNorm2d: a batch of one value a feature"):
+        nn.BatchNorm2d(3)(np.ones((1, 3, 1, 1)))
+    for layer, shape, wanted in (
+        (nn.BatchNorm2d(3), (2, 3), "rows, 3, height, width"), (nn.BatchNorm2d(3), (2, 4, 5, 5), "rows, 3, height"),
+        (nn.BatchNorm1d(3), (2, 3, 4, 4), "rows, 3, length"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=wanted):
+            layer(np.ones(shape))
 
 
 def test_converting_to_float64_and_back_keeps_values_and_leaves_counts_alone():

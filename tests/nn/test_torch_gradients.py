@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule import nn
 from chainrule.graph import Graph, context, evaluate, holding, ones_cotangent, tensor, trace, vjp
 from chainrule.ops import dropout_mask, key
@@ -252,3 +253,38 @@ def test_nothing_of_a_forward_pass_stays_behind():
     with pytest.raises(ValueError, match="layer '0'"):
         net(np.ones((1, 3)))
     assert context.call is None and context.scope == ""
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", [{}, {"eps": 1e-2, "momentum": None}, {"track_running_stats": False}], ids=str)
+def test_normalised_images_have_torchs_gradients_and_those_of_differences(options, training):
+    random = np.random.default_rng(5)
+    ours = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, **options), nn.Tanh(), nn.Conv2d(4, 3, 2),
+                         nn.BatchNorm2d(3, affine=False, **options), nn.Flatten(), nn.Linear(18, 2))  # fmt: skip
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4, **options), torch.nn.Tanh(),
+                                 torch.nn.Conv2d(4, 3, 2), torch.nn.BatchNorm2d(3, affine=False, **options),
+                                 torch.nn.Flatten(), torch.nn.Linear(18, 2)).double()  # fmt: skip
+    ours.to("float64").load_state_dict({n: t.numpy() for n, t in theirs.state_dict().items()})
+    x, target = random.normal(1, 2, (6, 2, 6, 5)), random.normal(size=(6, 2))
+    ours(x), theirs(torch.tensor(x))  # statistics that are not those of the beginning
+    ours.train(training), theirs.train(training)
+    settled = ours.state_dict()
+
+    def loss(x):
+        ours.load_state_dict(settled)
+        return cr.mse(ours(x), target)
+
+    given = tensor(x, requires_grad=True)
+    loss(given).backward()
+    wanted = torch.tensor(x, requires_grad=True)
+    torch.nn.functional.mse_loss(theirs(wanted), torch.tensor(target)).backward()
+    pairs = [(given.grad.numpy(), wanted.grad.numpy())]
+    pairs += [(p.grad.numpy(), q.grad.numpy()) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)]
+    assert len(pairs) == 9
+    for found, right in pairs:
+        assert np.abs(found - right).max() <= TOLERANCE * max(np.abs(right).max(), 1e-3)
+    for place in [(0, 0, 0, 0), (3, 1, 2, 4), (5, 0, 5, 1)]:
+        step = np.zeros_like(x)
+        step[place] = 1e-5
+        difference = (loss(x + step).item() - loss(x - step).item()) / 2e-5
+        assert abs(given.grad.numpy()[place] - difference) <= 1e-8

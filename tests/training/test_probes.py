@@ -289,8 +289,11 @@ def test_a_refused_update_ends_the_call_whether_it_is_measured_or_not(at, compil
 
 
 def test_the_first_and_the_last_update_are_measured_and_an_end_of_an_epoch_seldom_twice():
-    rate = ProbeRate(10)
+    rate = ProbeRate(10, epoch=8)
     assert [s for s in range(25) if rate.due(s, last=s % 8 == 7, final=s == 24)] == [0, 7, 10, 15, 20, 24]
+    # Of epochs that are shorter than the way from one measurement to the next one ends in a measurement.
+    short = ProbeRate(20, epoch=3)
+    assert [s for s in range(45) if short.due(s, last=s % 3 == 2, final=False)] == [0, 11, 20, 32, 40]
     assert not any(ProbeRate(0).due(s, last=True, final=True) for s in range(5))
     assert all(ProbeRate(1).due(s, last=False, final=False) for s in range(5))
 
@@ -298,9 +301,9 @@ def test_the_first_and_the_last_update_are_measured_and_an_end_of_an_epoch_seldo
 def test_small_steps_are_measured_more_seldom():
     large, small = nn.Linear(784, 256).initialise(0), nn.Linear(4, 3).initialise(0)
     x = np.zeros((128, 4))
-    assert rate_of("sampled", large, x, 10**6).every < rate_of("sampled", small, x, 10**6).every
-    assert rate_of("sampled", large, x, 10**6).compiled
-    assert not rate_of("sampled", small, x, 100).compiled
+    assert rate_of("sampled", large, x, 1000, 1000).every < rate_of("sampled", small, x, 1000, 1000).every
+    assert rate_of("sampled", large, x, 1000, 1000).compiled
+    assert not rate_of("sampled", small, x, 10, 10).compiled
 
 
 @pytest.mark.parametrize("wrong", ["always", True, 3])

@@ -71,16 +71,15 @@ class Report:
         the loss take them, for a run that was loaded. workers: processes for replays; 0: this one. remedies: a
         treatment of your own, all of them together, in place of the findings'.
 
-        ArgumentError: the report is of a record alone, as that of a watched PyTorch model, or the rows are gone.
+        ArgumentError: the report is of a record alone, or what a replay needs is gone, which is named.
         NotApplicable: a remedy of yours changes nothing here.
         """
         if self.treatment is None:
             raise ArgumentError(
                 "treat: this report was made from a record alone, and a replay needs the network, its rows and its "
                 "loss: use run.examine().treat(), or beforehand chainrule.diagnose(net, (x, y), loss=...).treat(). "
-                "Of a PyTorch model that was watched: chainrule.diagnose(model, loader, loss=criterion, "
-                "optimizer=optimizer).treat() on a fresh model tries learning rate, optimizer, clipping and input "
-                "scale; for layers and first weights build it of chainrule.nn, whose cures show their lines in PyTorch"
+                "Of a PyTorch model: watch.examine().treat() after watching it, or chainrule.diagnose(model, loader, "
+                "loss=criterion, optimizer=optimizer).treat() on a fresh one"
             )
         found = self.treatment(self, data, budget=budget, on_trial=on_trial, workers=workers, remedies=tuple(remedies))
         self.tried.append(found)

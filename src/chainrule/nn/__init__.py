@@ -35,7 +35,7 @@ from chainrule.nn.initialisers import (
     Xavier,
     Zeros,
 )
-from chainrule.nn.layers import BatchNorm1d, Dropout, Flatten, Identity, LayerNorm, Linear
+from chainrule.nn.layers import BatchNorm1d, BatchNorm2d, Dropout, Flatten, Identity, LayerNorm, Linear
 from chainrule.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss
 from chainrule.nn.module import Buffer, Module, Parameter
 from chainrule.nn.sequences import LSTM, Embedding
@@ -50,6 +50,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
     "Constant",
     "Conv2d",

@@ -11,7 +11,7 @@ from chainrule.graph import Tensor
 from chainrule.nn.activations import Activation, PReLU
 from chainrule.nn.convolution import Conv2d, Pooling
 from chainrule.nn.initialisers import INITIALISERS, Initialiser
-from chainrule.nn.layers import BatchNorm1d, Dropout, Flatten, Identity, LayerNorm, Linear
+from chainrule.nn.layers import BatchNorm, BatchNorm2d, Dropout, Flatten, Identity, LayerNorm, Linear
 from chainrule.nn.module import Module
 
 
@@ -135,7 +135,7 @@ def unnested(net: Sequential) -> Iterator[tuple[str, Module]]:
             yield name, layer
 
 
-KEEPING = (Activation, PReLU, Dropout, Identity, BatchNorm1d, LayerNorm)
+KEEPING = (Activation, PReLU, Dropout, Identity, BatchNorm, LayerNorm)
 """Layers with as many outputs as inputs."""
 
 
@@ -165,7 +165,7 @@ def check_widths(net: Sequential) -> tuple[int | None, int | None]:
 
 def _counts_channels(layer: Module) -> bool:
     """Whether what a layer takes and gives is a number of channels, on axis 1, and not of features, on the last."""
-    return any(isinstance(inner, Conv2d) for inner in layer.modules())
+    return any(isinstance(inner, (Conv2d, BatchNorm2d)) for inner in layer.modules())
 
 
 def _widths(layer: Module) -> tuple[str, int | None, int | None]:
@@ -174,7 +174,7 @@ def _widths(layer: Module) -> tuple[str, int | None, int | None]:
         return "in_features", layer.in_features, layer.out_features
     if isinstance(layer, Conv2d):
         return "in_channels", layer.in_channels, layer.out_channels
-    if isinstance(layer, BatchNorm1d):
+    if isinstance(layer, BatchNorm):
         return "num_features", layer.num_features, layer.num_features
     if isinstance(layer, LayerNorm):
         return "normalized_shape", layer.normalized_shape[-1], layer.normalized_shape[-1]

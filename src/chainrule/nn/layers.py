@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -125,22 +125,13 @@ class Flatten(Module):
         return {"start_dim": self.start_dim, "end_dim": self.end_dim}
 
 
-class BatchNorm1d(Module):
-    """y = (x - mean) / √(var + eps) · w + b, mean and variance of each feature over the batch (Ioffe & Szegedy 2015).
+class BatchNorm(Module):
+    """Mean and variance of each feature over the batch and all places, for the shapes that a layer below takes."""
 
-    x: [rows, features] or [rows, features, length] -> y: the same shape; w and b: [features]. In evaluation the running
-    mean and variance are used; they move by ``momentum`` (None: the plain average over all batches), the variance with
-    n - 1, as PyTorch. A batch of one value a feature has no variance: ShapeError.
-
-    >>> from chainrule import nn
-    >>> norm = nn.BatchNorm1d(2)
-    >>> norm([[1.0, 10.0], [3.0, 30.0]]).numpy().round(3).tolist()
-    [[-1.0, -1.0], [1.0, 1.0]]
-    >>> norm.running_mean.numpy(), norm.running_var.numpy()
-    (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
-    >>> norm.eval()([[0.2, 2.0]]).tolist()
-    [[0.0, 0.0]]
-    """
+    RANKS: ClassVar[tuple[int, ...]]
+    """How many axes x may have."""
+    SHAPES: ClassVar[str]
+    """The same for a person; {n} stands for the number of features."""
 
     def __init__(
         self,
@@ -151,7 +142,7 @@ class BatchNorm1d(Module):
         track_running_stats: bool = True,
     ) -> None:
         super().__init__()
-        n = self.num_features = positive("BatchNorm1d", "num_features", num_features)
+        n = self.num_features = positive(type(self).__name__, "num_features", num_features)
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
         self.weight = Parameter((n,), Ones()) if affine else None
         self.bias = Parameter((n,), Zeros()) if affine else None
@@ -160,10 +151,11 @@ class BatchNorm1d(Module):
             self.num_batches_tracked = Buffer((), Zeros(), "int64")
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim not in (2, 3) or x.shape[1] != self.num_features:
-            n = self.num_features
-            raise ShapeError(f"BatchNorm1d: expected [rows, {n}] or [rows, {n}, length], got {x.spec}: "
-                             "set num_features to the width of what the layer receives")  # fmt: skip
+        if x.ndim not in self.RANKS or x.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.SHAPES.format(n=self.num_features)}, got {x.spec}: "
+                "set num_features to the width of what the layer receives"
+            )
         weight = np.ones(self.num_features, x.dtype) if self.weight is None else self.weight
         bias = np.zeros(self.num_features, x.dtype) if self.bias is None else self.bias
         if not self.training and self.track_running_stats:
@@ -173,8 +165,8 @@ class BatchNorm1d(Module):
         values_per_feature = x.size // self.num_features
         if values_per_feature == 1 or (self.training and values_per_feature == 0):
             raise ShapeError(
-                "BatchNorm1d: a batch of one value a feature has no variance to train with: use a larger batch_size, "
-                "drop_last=True, or LayerNorm"
+                f"{type(self).__name__}: a batch of one value a feature has no variance to train with: use a larger "
+                "batch_size, drop_last=True, or LayerNorm"
             )
         y, mean, variance = batch_norm(x, weight, bias, eps=self.eps)
         if self.training and self.track_running_stats:
@@ -197,6 +189,47 @@ class BatchNorm1d(Module):
             "num_features": self.num_features, "eps": self.eps, "momentum": self.momentum, "affine": self.affine,
             "track_running_stats": self.track_running_stats,
         }  # fmt: skip
+
+
+class BatchNorm1d(BatchNorm):
+    """y = (x - mean) / √(var + eps) · w + b, mean and variance of each feature over the batch (Ioffe & Szegedy 2015).
+
+    x: [rows, features] or [rows, features, length] -> y: the same shape; w and b: [features]. In evaluation the running
+    mean and variance are used; they move by ``momentum`` (None: the plain average over all batches), the variance with
+    n - 1, as PyTorch. A batch of one value a feature has no variance: ShapeError.
+
+    >>> from chainrule import nn
+    >>> norm = nn.BatchNorm1d(2)
+    >>> norm([[1.0, 10.0], [3.0, 30.0]]).numpy().round(3).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    >>> norm.running_mean.numpy(), norm.running_var.numpy()
+    (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
+    >>> norm.eval()([[0.2, 2.0]]).tolist()
+    [[0.0, 0.0]]
+    """
+
+    RANKS = (2, 3)
+    SHAPES = "[rows, {n}] or [rows, {n}, length]"
+
+
+class BatchNorm2d(BatchNorm):
+    """y = (x - mean) / √(var + eps) · w + b, mean and variance of each channel over the images and their places.
+
+    x: [rows, channels, height, width] -> y: the same shape; w and b: [channels] (Ioffe & Szegedy 2015, section 3.2).
+    The rest is that of BatchNorm1d.
+
+    >>> import numpy as np
+    >>> from chainrule import nn
+    >>> norm = nn.BatchNorm2d(2)
+    >>> y = norm(np.array([[[[1.0, 3.0]], [[10.0, 30.0]]]]))
+    >>> y.shape, y.numpy().round(3).tolist()
+    ((1, 2, 1, 2), [[[[-1.0, 1.0]], [[-1.0, 1.0]]]])
+    >>> norm.running_mean.numpy(), norm.running_var.numpy()
+    (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
+    """
+
+    RANKS = (4,)
+    SHAPES = "[rows, {n}, height, width]"
 
 
 class LayerNorm(Module):

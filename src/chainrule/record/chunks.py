@@ -5,6 +5,7 @@ A row for each number would take as long to write as a small step takes to run, 
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,9 @@ class Chunks:
     def append(self, columns: Mapping[Place, Arrays]) -> None:
         """Add to each series. ArgumentError: a step that one has already."""
         rows: list[tuple] = []
+        shared: dict[tuple[int, int], tuple[np.ndarray, _Steps]] = {}
+        """By identity of the steps before, which stay alive here, and of those added: what is measured together has the
+        same arrays of steps."""
         for place, (steps, numbers) in columns.items():
             if not len(steps):
                 continue
@@ -52,11 +56,16 @@ class Chunks:
                 before = self._taken_out(place)
             elif len(before[0]) == LONGEST:
                 before = NOTHING
-            held = _joined(place, before, (steps, numbers))
-            for start in range(0, len(held[0]), LONGEST):
-                end = held[0][start : start + LONGEST], held[1][start : start + LONGEST]
-                rows.append((*place, int(end[0][0]), int(end[0][-1]), *_bytes(end)))
-            self._ends[place] = end
+            both = id(before[0]), id(steps)
+            if both not in shared:
+                shared[both] = before[0], _joined(place, before[0], steps)
+            joined = shared[both][1]
+            held = np.concatenate([before[1], numbers])
+            if joined.order is not None:
+                held = held[joined.order]
+            held = held.astype(NUMBERS, copy=False)
+            rows += [(*place, first, last, blob, held[part].tobytes()) for part, first, last, blob in joined.rows]
+            self._ends[place] = joined.end, held[joined.rows[-1][0]]
         self.connection.executemany(
             "INSERT INTO layers(layer, quantity, first, last, steps, numbers) VALUES (?, ?, ?, ?, ?, ?) "
             "ON CONFLICT(layer, quantity, first) DO UPDATE SET last = excluded.last, steps = excluded.steps, "
@@ -108,17 +117,32 @@ class Chunks:
         return found
 
 
-def _joined(place: Place, before: Arrays, added: Arrays) -> Arrays:
-    steps, numbers = _together([before, added])
-    order = np.argsort(steps, kind="stable")
-    steps, numbers = steps[order], numbers[order]
-    twice = steps[1:][steps[1:] == steps[:-1]]
-    if len(twice):
-        raise ArgumentError(
-            f"{place[1]} of layer {place[0]!r} was measured at step {twice[0]} already, and nothing is kept. After a "
-            "resume, call truncate_after with the step of the checkpoint"
-        )
-    return steps, numbers
+class _Steps(NamedTuple):
+    """The steps of a series after an append, as they are cut into rows."""
+
+    order: np.ndarray | None
+    """What puts the numbers before and those added in order; None where they are."""
+    rows: list[tuple[slice, int, int, bytes]]
+    """(where a row lies, its first and its last step, its steps)"""
+    end: np.ndarray
+    """The steps of the last row."""
+
+
+def _joined(place: Place, before: np.ndarray, added: np.ndarray) -> _Steps:
+    steps = np.concatenate([before, added]).astype(STEPS, copy=False)
+    order = None
+    if (steps[1:] <= steps[:-1]).any():
+        order = np.argsort(steps, kind="stable")
+        steps = steps[order]
+        twice = steps[1:][steps[1:] == steps[:-1]]
+        if len(twice):
+            raise ArgumentError(
+                f"{place[1]} of layer {place[0]!r} was measured at step {twice[0]} already, and nothing is kept. After "
+                "a resume, call truncate_after with the step of the checkpoint"
+            )
+    parts = [slice(start, start + LONGEST) for start in range(0, len(steps), LONGEST)]
+    rows = [(part, int(steps[part][0]), int(steps[part][-1]), steps[part].tobytes()) for part in parts]
+    return _Steps(order, rows, steps[parts[-1]])
 
 
 def _together(rows: list[Arrays]) -> Arrays:

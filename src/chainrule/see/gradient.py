@@ -23,7 +23,8 @@ from chainrule.graph import (
     vjp,
 )
 from chainrule.graph.trace import Trace
-from chainrule.nn import BatchNorm1d, Module
+from chainrule.nn import Module
+from chainrule.nn.layers import BatchNorm
 from chainrule.ops import LOSSES, key
 from chainrule.spec import TensorSpec
 
@@ -68,7 +69,7 @@ def gradients(
         return _gradients(net, function, inputs, targets, wrt)
     if inputs.shape[:1] != targets.shape[:1]:
         raise ShapeError(f"per_sample needs as many targets as rows, got {inputs.shape} and {targets.shape}")
-    mixing = [n for n, m in net.named_modules() if isinstance(m, BatchNorm1d) and m.training]
+    mixing = [n for n, m in net.named_modules() if isinstance(m, BatchNorm) and m.training]
     if mixing:
         raise ArgumentError(f"layer {mixing[0]!r} mixes the rows of a batch, so no sample has a part of its own: call "
                             "net.eval() first")  # fmt: skip

@@ -35,7 +35,7 @@ from chainrule.training.keywords import known_keywords
 from chainrule.training.looking import Kept, save_kept
 from chainrule.training.metrics import Metric, metrics_of
 from chainrule.training.options import StepOptions, checked_options
-from chainrule.training.probes import series_of
+from chainrule.training.probes import Measured, series_of
 from chainrule.training.probing import checked_probes, rate_of
 from chainrule.training.progress import Progress, Silent, progress_for
 from chainrule.training.run import Run, architecture_of, recorded
@@ -206,12 +206,13 @@ class _Trainer:
         self.evaluation = Evaluation(net, self.loss, self.backend)
         self.pending: list[Step] = []
         self.pending_epochs: list[tuple[int, int, dict[str, float]]] = []
-        self.flushed_at = time.monotonic()
+        self.pending_measured: list[Measured] = []
+        self.flushed_at = self.taken_at = time.monotonic()
         self.watched = any(type(c).on_step is not Callback.on_step for c in plan.callbacks)
         self.seconds_an_update = SECONDS_A_CALL
         x, _ = source.sample()
-        updates = 0 if source.data is None else self.updates_an_epoch() * plan.epochs
-        self.rate = rate_of(plan.probes if plan.accumulate == 1 else None, net, x[: plan.batch_size], updates)
+        probes = plan.probes if plan.accumulate == 1 else None
+        self.rate = rate_of(probes, net, x[: plan.batch_size], plan.epochs, self.updates_an_epoch())
         self.step.compiles_probes = self.rate.compiled
         self.saved_at = time.monotonic()
         self.warned: set[str] = set()
@@ -580,8 +581,11 @@ class _Trainer:
 
     def _flush_if_due(self) -> None:
         """Not after every epoch: some take less time than a line in the record."""
-        if time.monotonic() - self.flushed_at >= SECONDS_BETWEEN_FLUSHES:
-            self._flush()
+        now = time.monotonic()
+        if now - self.flushed_at >= SECONDS_BETWEEN_FLUSHES:
+            if now - self.taken_at >= SECONDS_BETWEEN_MEASUREMENTS:
+                self._take()
+            self._write()
 
     def _note(self, kind: str, text: str) -> None:
         self.run.notes.append(text)
@@ -590,20 +594,31 @@ class _Trainer:
 
     def _flush(self) -> None:
         """Everything so far into the run and its record."""
+        self._take()
+        self._write()
+
+    def _take(self) -> None:
+        """What the probes found so far into the run."""
         found = self.step.take()
         self.run.measured.extend(found)
+        self.pending_measured += found
+        self.taken_at = time.monotonic()
+
+    def _write(self) -> None:
+        """What is pending into the record."""
         if self.directory is not None:
             record = self.directory.record
-            if self.pending:
-                record.append_steps(self.pending, {p: (s.steps, s.values) for p, s in series_of(found).items()})
-            self.pending = []
+            if self.pending or self.pending_measured:
+                found = series_of(self.pending_measured)
+                record.append_steps(self.pending, {p: (s.steps, s.values) for p, s in found.items()})
+            self.pending, self.pending_measured = [], []
             for epoch, step, metrics in self.pending_epochs:
                 train = {k: v for k, v in metrics.items() if not k.startswith("validation_")}
                 held = {k.removeprefix("validation_"): v for k, v in metrics.items() if k.startswith("validation_")}
                 record.append_epoch(epoch, step, "train", train)
                 if held:
                     record.append_epoch(epoch, step, "validation", held)
-        self.pending, self.pending_epochs = [], []
+        self.pending, self.pending_epochs, self.pending_measured = [], [], []
         self.flushed_at = time.monotonic()
 
     # -------------------------------------------------------------------------------------------- checkpoints
@@ -674,6 +689,9 @@ def _length(rows: slice) -> int:
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 SECONDS_BETWEEN_FLUSHES = 0.25
+
+SECONDS_BETWEEN_MEASUREMENTS = 1.0
+"""Each time costs a few milliseconds, however much was measured."""
 
 DIGESTED = 64 * 2**20
 """Bytes of each array that a fingerprint reads: a tenth of a second."""

@@ -54,10 +54,16 @@ def series_of(measured: Iterable[Measured]) -> dict[tuple[str, str], Series]:
         for place, values in each.columns.items():
             parts.setdefault(place, []).append((each.steps, values))
     found = {}
+    joined: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
+    """(steps, order) by identity: what is measured together shares its steps."""
     for place, pairs in parts.items():
-        steps, values = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-        order = np.argsort(steps, kind="stable")
-        found[place] = Series(steps[order], values[order])
+        same = tuple(id(steps) for steps, _ in pairs)
+        if same not in joined:
+            steps = np.concatenate([steps for steps, _ in pairs])
+            order = np.argsort(steps, kind="stable")
+            joined[same] = steps[order], order
+        steps, order = joined[same]
+        found[place] = Series(steps, np.concatenate([values for _, values in pairs])[order])
     return found
 
 

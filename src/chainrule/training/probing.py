@@ -16,15 +16,15 @@ CHOICES = ("sampled", "every", None)
 SHARE = 0.005
 """Of the time of the updates that samples may take: half of what is promised, as it is reckoned from shapes alone."""
 
-OPERATIONS_A_SECOND = 1.5e11
-"""What two cores do; a faster machine is only measured less often than it could be."""
+OPERATIONS_A_SECOND = 2.5e11
+"""What two cores do; on slower ones updates take longer and could be measured more often than they are."""
 
 SECONDS_AN_UPDATE = 2e-5
 """What the smallest update takes."""
 
-PROBED, BESIDE, A_LAYER = 0.2, 1.5e-4, 5e-5
+PROBED, BESIDE, A_LAYER = 0.2, 2.5e-4, 5e-5
 """What a measured update takes more: this share of one (its code and memory are not in the caches), seconds, and
-seconds a layer. With 784-256-128-10 and 128 rows 0.2 to 0.7 ms were seen, as the machine was quiet or not."""
+seconds a layer. With 784-256-128-10 and 128 rows 0.4 to 0.7 ms were seen."""
 
 BUILDING = 0.1
 """Seconds a layer until compiled probes are ready: they must be little beside the run."""
@@ -40,6 +40,8 @@ class ProbeRate:
     every: int
     compiled: bool = True
     """Whether the step is compiled with probes; else the reference measures beside it."""
+    epoch: int = 0
+    """Updates of one; 0 if nobody knows."""
 
     @property
     def all(self) -> bool:
@@ -49,8 +51,9 @@ class ProbeRate:
         """Whether the update after ``step`` others is measured. last: of its epoch; final: of the run."""
         if not self.every:
             return False
-        # The last of an epoch too, unless one shortly before it has told the same.
-        return final or step % self.every == 0 or (last and 2 * (step % self.every) >= self.every)
+        since = step % self.every
+        # The last of an epoch too, unless one shortly before it has told the same: at most one in between.
+        return final or since == 0 or (last and 2 * since >= self.every > 2 * (since - self.epoch))
 
 
 def checked_probes(given: Any) -> str | None:
@@ -60,8 +63,8 @@ def checked_probes(given: Any) -> str | None:
     return given
 
 
-def rate_of(probes: str | None, net: Module, x: np.ndarray, updates: int) -> ProbeRate:
-    """How often a run measures. x: a batch; updates: planned in all, 0 if nobody knows.
+def rate_of(probes: str | None, net: Module, x: np.ndarray, epochs: int, epoch: int) -> ProbeRate:
+    """How often a run measures. x: a batch; epochs: planned; epoch: updates of one, 0 if nobody knows.
 
     Reckoned from shapes, so that a resumed run measures the same updates.
     """
@@ -72,8 +75,10 @@ def rate_of(probes: str | None, net: Module, x: np.ndarray, updates: int) -> Pro
     weights = sum(p.size for p in net.parameters())
     layers = sum(p.ndim > 1 for p in net.parameters())
     seconds = SECONDS_AN_UPDATE + 6 * max(len(x), 1) * weights / OPERATIONS_A_SECOND
-    compiled = BUILDING * layers <= SHARE * 2 * updates * seconds
+    compiled = BUILDING * layers <= SHARE * 2 * epochs * epoch * seconds
     extra = PROBED * seconds + BESIDE + A_LAYER * layers
     if not compiled:
         extra = BY_REFERENCE * seconds + A_LAYER_BY_REFERENCE * layers
-    return ProbeRate(math.ceil(extra / (SHARE * seconds)), compiled)
+    every = math.ceil(extra / (SHARE * seconds))
+    # Short epochs have one more measurement between two.
+    return ProbeRate(2 * every if epoch < every else every, compiled, epoch)

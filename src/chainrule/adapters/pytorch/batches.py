@@ -101,16 +101,19 @@ class Batches:
             return True if len(marks) > 1.5 * self.loader_rows / self.largest else None
         return None
 
-    def data(self) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """(inputs, targets) of the kept batches in the order in which they came, each batch once."""
-        seen, xs, ys = set(), [], []
+    def distinct(self) -> list[Batch]:
+        """The kept batches in the order in which they came, each once."""
         marks = self.marks()
+        by_mark: dict[Any, Batch] = {}
         for i, batch in enumerate(self.kept):
-            if i < len(marks) and marks[i] in seen:
-                continue
-            seen.add(marks[i] if i < len(marks) else i)
-            xs.append(plain(batch.x))
-            ys.append(None if batch.target is None else plain(batch.target))
+            by_mark.setdefault(marks[i] if i < len(marks) else i, batch)
+        return list(by_mark.values())
+
+    def data(self) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """(inputs, targets) of the distinct batches."""
+        kept = self.distinct()
+        xs = [plain(b.x) for b in kept]
+        ys = [None if b.target is None else plain(b.target) for b in kept]
         shapes = {x.shape[1:] for x in xs}
         if not xs or len(shapes) != 1:
             return None

@@ -47,7 +47,7 @@ def diagnose(model: Any, data: Any, loss: Any, optimizer: Any = None, budget: fl
     def treatment(report: Report, given: Any, workers: int | None = None, **options: Any) -> Trials:
         from chainrule.adapters.pytorch.treat import treat_model
 
-        task = Task(model, _batches(data if given is None else given), loss, optimizer)
+        task = Task(model, batches_of(data if given is None else given), loss, optimizer)
         return treat_model(task, report, **options)
 
     return replace(report, treatment=treatment)
@@ -67,7 +67,7 @@ def record_of(
             f"diagnose: this {type(model).__name__} has no parameters, so there is nothing to learn or to judge"
         )
     with untouched(generators), torch.enable_grad():
-        batches = _batches(data)
+        batches = batches_of(data)
         task = Task(model, batches, loss, optimizer)
         short = _trial(task)
         trials = practitioners_checks(task, _baseline(short), budget)
@@ -127,7 +127,8 @@ def _baseline(record: RunRecord) -> float | None:
     return None if data is None or data.target is None else data.target.baseline
 
 
-def _batches(data: Any) -> list[Batch]:
+def batches_of(data: Any) -> list[Batch]:
+    """Copies of one batch, or of the first of an iterable. ArgumentError: no batch, or one that is no pair."""
     import torch
 
     def pair(item: Any) -> Batch:

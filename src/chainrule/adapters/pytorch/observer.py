@@ -69,6 +69,10 @@ class Observer:
     """(step, layer, what) of the first value that was NaN or infinite."""
     faults: dict[str, str] = field(default_factory=dict)
     """What could not be seen because the watcher itself failed, with the error."""
+    moved_before: bool = False
+    """Whether an optimizer had made updates before the block."""
+    _aside: bool = False
+    """Whether what is called now is a trial on a copy."""
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _entered: bool = False
     _next: int = 0
@@ -111,7 +115,7 @@ class Observer:
             self.first = copied(state)
         self.first_weights = {y.name: _std(y.weight) for y in self.layers}
         for optimizer in self.optimizers:
-            self.loop.hold(optimizer)
+            self._hold(optimizer)
         if self.hidden is None:
             for layer in self.layers:
                 self._hook(tap(layer, self.now, lambda: self._entered))
@@ -134,6 +138,19 @@ class Observer:
         self._stack.close()
         self.now.on = False
         self.now.forget()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Until the block ends, backward passes and updates are trials of the watcher's own and none of the loop's."""
+        before, self._aside = self._aside, True
+        try:
+            yield
+        finally:
+            self._aside = before
+
+    def _hold(self, optimizer: Any) -> None:
+        self.loop.hold(optimizer)
+        self.moved_before |= bool(optimizer.state)
 
     def _hook(self, handle: Any) -> None:
         self._stack.callback(handle.remove)
@@ -189,6 +206,8 @@ class Observer:
     # ---- backward ---------------------------------------------------------------------------------------------------
 
     def _backward(self, run: Any, tensors: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._aside:
+            return run(tensors, *args, **kwargs)
         losses = [tensors] if hasattr(tensors, "grad_fn") else list(tensors)
         self.loop.before_backward()
         cleared = all(h.cleared for h in self.loop.holders.values()) if self.loop.holders else not self.loop.backwards
@@ -276,11 +295,13 @@ class Observer:
     # ---- steps ------------------------------------------------------------------------------------------------------
 
     def _ours(self, optimizer: Any) -> bool:
+        if self._aside:
+            return False
         if id(optimizer) in self.loop.holders:
             return True
         own = {id(p) for p in self.model.parameters()}
         if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-            self.loop.hold(optimizer)
+            self._hold(optimizer)
             self.optimizers.append(optimizer)
             return True
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.adapters.pytorch.batches import Batch
-from chainrule.adapters.pytorch.trials import Task, copy_of, optimizer_for, untouched
+from chainrule.adapters.pytorch.trials import Task, begun, optimizer_for, untouched
 from chainrule.doctor.treat.compare import FEWEST, MARGIN, Comparison
 from chainrule.doctor.treat.prescribe import BY_HAND
 from chainrule.doctor.trials import Trial, Trials, Verdict, titled
@@ -69,14 +69,19 @@ def changed(loop: Loop, remedy: Remedy, task: Task) -> tuple[Loop, str] | None:
 
 def treat_model(
     task: Task, report: Report, *, budget: float = 120.0, on_trial: Callable[[Trial], None] | None = None,
-    remedies: Sequence[Remedy] = (),
+    remedies: Sequence[Remedy] = (), notes: tuple[str, ...] = (),
 ) -> Trials:  # fmt: skip
-    """Try what a loop can change, on copies that begin with the model's weights; the model stays as it is."""
+    """Try what a loop can change, on copies that begin with the task's first weights; the model stays as it is.
+
+    notes: what the replays do not repeat of the training that they stand for.
+    """
+    import torch
+
     began = time.perf_counter()
-    course = _Course(task, report, began + budget, on_trial or (lambda trial: print(trial, flush=True)))
-    with untouched():
+    with untouched(), torch.enable_grad():
+        course = _Course(task, report, began + budget, on_trial or (lambda trial: print(trial, flush=True)))
         found = course.run(remedies)
-    return replace(found, budget=budget, seconds=time.perf_counter() - began)
+    return replace(found, budget=budget, seconds=time.perf_counter() - began, notes=(*found.notes, *notes))
 
 
 class _Course:
@@ -89,7 +94,7 @@ class _Course:
     def _baseline(self) -> float:
         data = self.report.record.facts.data
         base = data.target.baseline if data is not None and data.target is not None else None
-        return base or _loss(self.task, copy_of(self.task.model), Loop()) or 1.0
+        return base or _loss(self.task, begun(self.task), Loop()) or 1.0
 
     def run(self, remedies: Sequence[Remedy]) -> Trials:
         began = time.perf_counter()
@@ -165,7 +170,7 @@ def trained(task: Task, loop: Loop, steps: int, draw: int) -> Any:
     """A copy of the model after so many updates; None if a loss was not finite."""
     import torch
 
-    made = copy_of(task.model, training=True)
+    made = begun(task)
     if made is None:
         raise ArgumentError(f"treat: this {type(task.model).__name__} cannot be copied by copy.deepcopy")
     torch.manual_seed(draw)

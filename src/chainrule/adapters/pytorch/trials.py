@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import math
@@ -79,16 +80,26 @@ def copy_of(model: Any, training: bool = False) -> Any:
 
     training: in training mode, whatever mode the model is in.
     """
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    # What a hook belongs to, such as a watch that goes on, is not copied with it.
+    without: dict[int, Any] = {
+        id(getattr(m, name)): collections.OrderedDict() for m in model.modules() for name in hooks
+    }
     try:
-        made = copy.deepcopy(model)
+        made = copy.deepcopy(model, without)
     except (RuntimeError, TypeError, NotImplementedError):
         return None
-    for module in made.modules():
-        for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
-            getattr(module, hooks).clear()
     for parameter in made.parameters():
         parameter.grad = None
     return made.train() if training else made
+
+
+def begun(task: Task) -> Any:
+    """A copy of the task's model in training mode, with the weights to begin with; None where it cannot be copied."""
+    made = copy_of(task.model, training=True)
+    if made is not None and task.first is not None:
+        made.load_state_dict(task.first)
+    return made
 
 
 def optimizer_for(task: Task, made: Any, lr: float | None = None) -> Any:
@@ -128,9 +139,7 @@ def train(
     losses = np.full(steps, math.inf)
     with untouched(), torch.enable_grad():
         torch.manual_seed(0)
-        made = copy_of(task.model, training=True)
-        if task.first is not None:
-            made.load_state_dict(task.first)
+        made = begun(task)
         optimizer = (
             optimizer_for(task, made, task.lr if lr is None else lr) if kind is None else kind(made.parameters(), lr=lr)
         )

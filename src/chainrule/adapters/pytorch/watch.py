@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.adapters.pytorch.facts import facts_of
 from chainrule.adapters.pytorch.objective import objective
-from chainrule.adapters.pytorch.observer import Observer
+from chainrule.adapters.pytorch.observer import MOST_KEPT, Observer
 from chainrule.adapters.pytorch.trace import network_trace
 from chainrule.adapters.pytorch.trials import MOST_ROWS, Task, practitioners_checks, rows_between, standing_facts, tried
 from chainrule.errors import ArgumentError, ChainruleWarning
@@ -21,6 +22,11 @@ from chainrule.record.facts import StandingFacts, TrialFacts
 from chainrule.record.trace import NetworkTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chainrule.adapters.pytorch.batches import Batch
+    from chainrule.doctor.report import Report
+    from chainrule.doctor.trials import Trials
     from chainrule.see.budget import Flow
     from chainrule.see.explanation import Explanation
 
@@ -114,7 +120,8 @@ class Watch:
         if task is None:
             return record
         if self._trials is None or self._trials[0] != self.observer.steps:
-            self._trials = (self.observer.steps, *self._measured_trials(task, record))
+            with self.observer.aside():
+                self._trials = (self.observer.steps, *self._measured_trials(task, record))
         _, standing, trials = self._trials
         return replace(record, facts=replace(record.facts, standing=standing, trials=trials))
 
@@ -164,12 +171,72 @@ class Watch:
 
         return explain_trace(self.trace(), name, sample=sample)
 
-    def examine(self) -> Any:
-        """The doctor's Report on the run so far."""
+    def examine(self) -> Report:
+        """The doctor's Report on the run so far; its ``treat`` replays the run's beginning on copies of the model."""
         from chainrule.doctor.settings import settings_from
         from chainrule.doctor.verdict import judge
 
-        return judge(self.record(), settings_from(), title=type(self.observer.model).__name__)
+        report = judge(self.record(), settings_from(), title=type(self.observer.model).__name__)
+        return replace(report, treatment=self._treatment)
+
+    def _treatment(self, report: Report, given: Any, workers: int | None = None, **options: Any) -> Trials:
+        """What `Report.treat` calls. given: batches in place of those that were kept."""
+        from chainrule.adapters.pytorch.diagnose import batches_of
+        from chainrule.adapters.pytorch.treat import treat_model
+
+        task = self._replayed(None if given is None else batches_of(given))
+        with self.observer.aside():
+            return treat_model(task, report, notes=self._not_replayed(), **options)
+
+    def _replayed(self, given: list[Batch] | None) -> Task:
+        """The training as it began. ArgumentError names what of it was not kept."""
+        seen, ways = self.observer, "chainrule.diagnose(model, loader, loss=criterion, optimizer=optimizer).treat()"
+        loss = objective(seen.criterion, None if seen.seen is None else seen.seen.loss)
+        if not seen.steps:
+            raise ArgumentError("treat: no update was made in the block, so there is nothing to replay")
+        if seen.first is None:
+            raise ArgumentError(
+                f"treat: the weights at the beginning were not kept, as the model has more than {MOST_KEPT:,} numbers. "
+                f"Build the model anew and call {ways}"
+            )
+        if loss is None or (seen.criterion is None and not self._is_whole(loss)):
+            raise ArgumentError(
+                "treat: the loss was not given, and what its graph shows is none of PyTorch's own, or not all. Call "
+                "chainrule.watch(model, optimizer, loss=criterion), with a function of (prediction, target)"
+            )
+        if len(seen.optimizers) > 1:
+            raise ArgumentError(
+                f"treat: {len(seen.optimizers)} optimizers made updates of this model, and a replay follows one. Watch "
+                f"a part that one of them trains, or call {ways}"
+            )
+        batches = given or [b for b in seen.batches.distinct() if b.target is not None and b.x is not None]
+        if not batches:
+            raise ArgumentError(
+                "treat: no batch was kept with its target, which is seen where the criterion is a torch.nn.Module or "
+                "one of torch.nn.functional's. Call report.treat(data=loader)"
+            )
+        return Task(seen.model, batches, loss, seen.optimizers[0], seen.first, max(seen.rates))
+
+    def _is_whole(self, loss: Callable[[Any, Any], Any]) -> bool:
+        """Whether the loss that the graph shows is all of the loss, as far as the first batch tells."""
+        seen, first = self.observer, next(iter(self.observer.batches.kept), None)
+        if first is None or first.prediction is None or first.target is None or seen.loop.backwards > seen.steps:
+            return True
+        return math.isclose(float(loss(first.prediction, first.target)), seen.loss_values()[0], rel_tol=1e-3)
+
+    def _not_replayed(self) -> tuple[str, ...]:
+        """What the loop did that replays leave out, each as a sentence of the report."""
+        seen = self.observer
+        loop = seen.loop
+        found = {
+            f"the loop made {loop.backwards / max(seen.steps, 1):.3g} backward passes an update, replays make one":
+                loop.backwards > 1.5 * seen.steps,
+            f"the learning rate went from {max(seen.rates):g} to {min(seen.rates):g}, replays keep the highest":
+                min(seen.rates) < max(seen.rates),
+            "the loop scaled its loss, replays do not": loop.scaled > 0,
+            "the optimizer had moments from before the block, replays begin with fresh ones": seen.moved_before,
+        }  # fmt: skip
+        return tuple(sentence for sentence, is_so in found.items() if is_so)
 
     def _write(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
