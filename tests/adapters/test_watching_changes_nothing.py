@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
+import gc
 import sys
 
 import pytest
 
 from chainrule.adapters import watch
+from chainrule.adapters.pytorch.uses import Use
 from peers import peer
 
 torch = peer("torch")
@@ -191,3 +193,17 @@ def test_two_watches_that_end_in_another_order_leave_nothing_behind():
     assert first.observer.loop.backwards == second.observer.loop.backwards == 2
     assert torch.autograd.backward(torch.ones(1, requires_grad=True).sum()) is None
     assert hooks_of(models[0], optimizers[0])[:5] == before[:5]
+
+
+def test_a_watch_lets_go_of_the_steps_that_it_has_measured():
+    """A use that held the autograd graph was held by it too, in a ring through C++ that no collector sees."""
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    optimizer, criterion = torch.optim.SGD(model.parameters(), 0.1), torch.nn.CrossEntropyLoss()
+    x, y = torch.randn(32, 8), torch.randint(0, 3, (32,))
+    with watch(model, optimizer, loss=criterion, every=1):
+        for _ in range(30):
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+    gc.collect()
+    assert sum(type(found) is Use for found in gc.get_objects()) <= 4  # of the last step at most

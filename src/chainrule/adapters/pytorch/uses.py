@@ -13,9 +13,10 @@ from chainrule.adapters.pytorch.layers import Layer
 
 @dataclass(eq=False)
 class Use:
-    """One call of a layer. It lives in the closure of the tensor hook until an error comes back to it.
+    """One call of a layer. It lives in the closure of the tensor hook until an error comes back to it, and so must not
+    hold the autograd graph, which owns the hook: no collector sees such a ring.
 
-    call, rows: which forward pass of the model it belongs to, and the rows of its batch; node: of the autograd graph.
+    call, rows: which forward pass of the model it belongs to, and the rows of its batch.
     """
 
     layer: Layer
@@ -23,7 +24,6 @@ class Use:
     rows: int
     a: Any
     z: Any
-    node: Any
     delta: Any = None
     """Cotangent at z; the sum if several backward passes came."""
     error_below: Any = None
@@ -70,7 +70,7 @@ def tap(layer: Layer, now: Pass, root_records: Callable[[], bool]) -> Any:
         # A function that works in place would overwrite z.
         kept = None if a is None else a.detach()
         rows = now.rows or (0 if a is None or not a.dim() else int(a.shape[0]))
-        use = Use(layer, now.call, rows, kept, out.detach().clone(), out.grad_fn)
+        use = Use(layer, now.call, rows, kept, out.detach().clone())
         now.started[out.grad_fn] = use
         out.register_hook(_receiver(use, now))
         if a is not None and a.requires_grad and a.grad_fn is not None:
