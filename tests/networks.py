@@ -109,7 +109,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], int]] = {
 }  # fmt: skip
 """(network, its inputs, how many outputs) by kind."""
 
-MIXING = ("dropout", "batch norm")
+MIXING = ("dropout", "batch norm", "batch norm of channels")
 """Where a sample alone is not what it is in the batch."""
 
 
