@@ -102,14 +102,14 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any], int]] = {
     "dropout": (lambda: nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Dropout(0.4), nn.Linear(9, 2)),
                 lambda: normal(4), 2),
     "batch norm of channels": (lambda: _images(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
-                                               nn.Conv2d(4, 3, 2), nn.BatchNorm2d(3), nn.Tanh(), flat=18),
+                                               nn.Conv2d(4, 3, 2, bias=False), nn.BatchNorm2d(3), nn.Tanh(), flat=18),
                                lambda: normal(2, 6, 5), 2),
     "batch norm": (lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)),
                    lambda: normal(4), 2),
 }  # fmt: skip
 """(network, its inputs, how many outputs) by kind."""
 
-MIXING = ("dropout", "batch norm")
+MIXING = ("dropout", "batch norm", "batch norm of channels")
 """Where a sample alone is not what it is in the batch."""
 
 

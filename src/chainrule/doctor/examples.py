@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,20 @@ MOVING = StandingFacts(step=LAST, rows=512, loss=0.1, gradient_norm=0.5, gradien
                        trial_steps=100)  # fmt: skip
 """There is a slope, and another way of going down it would gain half of the loss."""
 DONE = replace(MOVING, gradient_norm=0.05, gradient_noise=0.1, trial_gain=0.0)
-STUCK = curve(2.31, 2.3, noise=0.002)
+FALLING, STUCK = curve(2.4, 0.05), curve(2.31, 2.3, noise=0.002)
 
 Measured = Mapping[str, Mapping[Quantity, Iterable[float]]]
+
+
+@cache
+def _between(ends: tuple[float, ...]) -> Series:
+    """Shared by all examples, which every first examination in a process makes."""
+    return series(ends, (0, LAST))
+
+
+@cache
+def _constant(value: float, steps: int) -> Series:
+    return series([value] * steps)
 
 
 def example(
@@ -80,11 +92,11 @@ def example(
     for layer in layers:
         values: dict[Quantity, Any] = dict(USUAL) | dict((measured or {}).get(layer.name, {}))
         for quantity, ends in values.items():
-            table[layer.name, str(quantity)] = series(ends, (0, LAST))
-    loss = curve(2.4, 0.05) if loss is None else loss
+            table[layer.name, str(quantity)] = _between(tuple(ends))
+    loss = FALLING if loss is None else loss
     facts = Facts(layers=layers, head=head, training=training, data=data, loop=loop, not_finite=not_finite,
                   standing=standing, trials=trials)  # fmt: skip
-    rates = series([training.lr or 0.0] * len(loss)) if learning_rate is None else learning_rate
+    rates = _constant(training.lr or 0.0, len(loss)) if learning_rate is None else learning_rate
     return RunRecord(facts=facts, loss=loss, learning_rate=rates, measurements=table, train=train or {},
                      validation=validation or {})  # fmt: skip
 

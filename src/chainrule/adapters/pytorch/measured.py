@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from importlib import import_module
@@ -75,6 +76,8 @@ def _gradient(uses: list[Use], scale: float) -> Any:
 
 
 def _parameter(layer: Layer, before: dict[str, Any], gradient: Any, size: float | None) -> Iterator[tuple[str, float]]:
+    import torch
+
     weight = layer.weight.detach()
     first = before.get(layer.full(layer.weight_name))
     if first is not None:
@@ -84,7 +87,7 @@ def _parameter(layer: Layer, before: dict[str, Any], gradient: Any, size: float 
         yield Quantity.GRADIENT, size
     found = gradient if gradient is not None else layer.weight.grad
     if found is not None:
-        yield Quantity.ZERO_GRADIENT, float((found == 0).float().mean())
+        yield Quantity.ZERO_GRADIENT, 1 - int(torch.count_nonzero(found)) / max(found.numel(), 1)
     if first is not None and layer.dense and len(first) > 1:
         yield Quantity.TWINS, _twins(layer, first)
 
@@ -97,10 +100,17 @@ def _twins(layer: Layer, weight: Any) -> float:
     bias = dict(layer.parameters).get("bias")
     if bias is not None:
         rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
-    # A fixed direction, not a random one: the user's random numbers are not touched.
-    mark = rows.double() @ torch.sin(torch.arange(1, rows.shape[1] + 1, dtype=torch.float64, device=rows.device) ** 2)
+    mark = rows.double() @ _direction(rows.shape[1], rows.device)
     _, counts = torch.unique(mark, return_counts=True)
     return float(counts[counts > 1].sum()) / len(rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _direction(width: int, device: Any) -> Any:
+    """A fixed direction, not a random one: the user's random numbers are not touched."""
+    import torch
+
+    return torch.sin(torch.arange(1, width + 1, dtype=torch.float64, device=device) ** 2)
 
 
 def _sizes(uses: list[Use], n: int, scale: float, gradient: float | None) -> Iterator[tuple[str, float]]:

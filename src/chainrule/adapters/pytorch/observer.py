@@ -79,6 +79,8 @@ class Observer:
     _scaler: Any = None
     _pending: list[Batch] = field(default_factory=list)
     _modes: list[Any] = field(default_factory=list)
+    _rows_at: int = 0
+    """The axis of rows of what the model takes."""
     _eval: bool = False
     _step_losses: list[tuple[Any, bool]] = field(default_factory=list)
     _criterion_pair: tuple[Any, Any] | None = None
@@ -110,6 +112,7 @@ class Observer:
 
         self.layers, self.hidden = layers_of(self.model), hidden_reason(self.model)
         self._modes = [m for m in self.model.modules() if follows_mode(m)]
+        self._rows_at = self._row_axis()
         state = self.model.state_dict()
         if sum(v.numel() for v in state.values() if hasattr(v, "numel")) <= MOST_KEPT:
             self.first = copied(state)
@@ -174,7 +177,7 @@ class Observer:
             return
         x = first_tensor((*args, *kwargs.values()))
         self.now.call = object()
-        self.now.rows = int(x.shape[self._row_axis()]) if x is not None and x.dim() > self._row_axis() else 0
+        self.now.rows = int(x.shape[self._rows_at]) if x is not None and x.dim() > self._rows_at else 0
         self._eval = bool(self._modes) and not any(m.training for m in self._modes)
         self._pending.append(Batch(args, kwargs, None))
         if self.now.on:
@@ -234,7 +237,9 @@ class Observer:
         node = loss.grad_fn
         if loss.numel() == 1:
             scaled = self._scaler is not None and self._scaler.is_enabled()
-            value = loss.detach().reshape(()).double() / (self._scaler.get_scale() if scaled else 1)
+            value = loss.detach().double()
+            if scaled:
+                value = value / self._scaler.get_scale()
             self._step_losses.append((value, node is not None and graph.plain(node) in ("Div", "Mul") and not scaled))
         if node is None:
             self.loop.without_graph += loss.requires_grad

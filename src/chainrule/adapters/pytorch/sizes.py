@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+SAFE = (1e-12, 1e15)
+"""Root mean squares for which the squares may be added up in float32 as they are."""
+
 
 def rms(x: Any) -> float:
     """Root mean square, without overflow or underflow of the squares; NaN or inf as found; 0 if empty."""
@@ -13,6 +16,10 @@ def rms(x: Any) -> float:
         return 0.0
     if not x.is_floating_point():
         x = x.float()
+    if x.element_size() >= 4:
+        plain = float(x.norm()) / math.sqrt(x.numel())
+        if SAFE[0] < plain < SAFE[1]:  # no square that counts has left what float32 holds
+            return plain
     largest = float(x.abs().amax())
     if largest == 0 or not math.isfinite(largest):
         return largest
@@ -24,6 +31,8 @@ def bad_share(*tensors: Any) -> float:
     """Share of entries that are NaN or infinite."""
     import torch
 
+    if all(math.isfinite(float(t.sum())) for t in tensors if t.numel()):
+        return 0.0
     total = sum(t.numel() for t in tensors)
     return sum(int((~torch.isfinite(t)).sum()) for t in tensors) / max(total, 1)
 

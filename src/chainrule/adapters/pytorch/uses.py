@@ -56,8 +56,10 @@ def tap(layer: Layer, now: Pass, root_records: Callable[[], bool]) -> Any:
     """Hook the layer; the handle. root_records: whether gradients were on when the model was entered."""
 
     def seen(module: Any, args: tuple, kwargs: dict, out: Any) -> None:
+        if not now.on:
+            return
         out = _tensor(out)
-        if not now.on or out is None:
+        if out is None:
             return
         if not out.requires_grad:
             if root_records() and any(p.requires_grad for _, p in layer.parameters):
