@@ -11,7 +11,7 @@ from chainrule.backends.native.loops import Loops
 from chainrule.backends.native.values import Values
 from chainrule.kernel.program import Buffer, Nest
 
-Rows = Mapping[int, tuple[int, int]]
+Places = Mapping[int, tuple[int, int]]
 """Buffer of role "row" -> (the buffer that it is a part of, the element of it where it begins)."""
 
 
@@ -38,7 +38,7 @@ class NestCode:
     def name(self) -> str:
         return f"nest_{self.key}"
 
-    def params_at(self, base: int, rows: Rows) -> tuple[int, ...]:
+    def params_at(self, base: int, rows: Places) -> tuple[int, ...]:
         """The params where the buffers' slots are numbered from ``base``, in a turn in which the rows are these."""
         params = list(self.params)
         for position in self.slots:

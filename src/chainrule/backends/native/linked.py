@@ -11,15 +11,14 @@ import numpy as np
 from chainrule.backends.native.address import address
 from chainrule.backends.native.build import begin as begin_code
 from chainrule.backends.native.build import begin_runtime, gemm_function, load
-from chainrule.backends.native.emit import NestCode, Rows, code_of
+from chainrule.backends.native.emit import NestCode, Places, code_of
 from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_params
 from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, from_both_ends, row_blocks
 from chainrule.backends.native.runtime import bind
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
-from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Statement, Together, parts
+from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Rows, Statement, Together, parts
 from chainrule.kernel import Gate as GateStatement
-from chainrule.kernel import Rows as RowsStatement
 
 SERIAL_BELOW = 25_000.0
 """ns: programs that cost less than this run on one thread without barriers: what threads exchange through their caches
@@ -118,7 +117,7 @@ class _Entries:
         self.codes = _codes(placed.program)
         self.cut: dict[int, list[list[tuple[Nest | Gemm, Range]]]] = {}
 
-    def of(self, statements: Iterable[Statement], rows: Rows = MappingProxyType({})) -> list[Group | Gate]:
+    def of(self, statements: Iterable[Statement], rows: Places = MappingProxyType({})) -> list[Group | Gate]:
         entries: list[Group | Gate] = []
         for statement in statements:
             if isinstance(statement, GateStatement):
@@ -131,10 +130,10 @@ class _Entries:
                 entries.append(Group(tuple(blocks), _cost(statement)))
         return entries
 
-    def blocks(self, statement: Nest | Gemm | RowsStatement | Together) -> list[list[tuple[Nest | Gemm, Range]]]:
+    def blocks(self, statement: Nest | Gemm | Rows | Together) -> list[list[tuple[Nest | Gemm, Range]]]:
         """What the blocks of a statement do, which is the same in every turn."""
         if id(statement) not in self.cut:
-            if isinstance(statement, RowsStatement):
+            if isinstance(statement, Rows):
                 shares = row_blocks(statement, 1 if self.serial else MOST_ROW_BLOCKS)
                 found = [list(zip(statement.statements, share, strict=True)) for share in shares]
             else:
@@ -143,7 +142,7 @@ class _Entries:
             self.cut[id(statement)] = found
         return self.cut[id(statement)]
 
-    def task(self, part: Nest | Gemm, where: Range, rows: Rows) -> Task:
+    def task(self, part: Nest | Gemm, where: Range, rows: Places) -> Task:
         if isinstance(part, Gemm):
             function = gemm_function(self.program.buffers[part.result.buffer].dtype)
             return Task(function, gemm_params(_in_turn(part, rows) if rows else part, self.base), *where)
@@ -151,7 +150,7 @@ class _Entries:
         return Task(self.addresses[code.key], code.params_at(self.base, rows), *where)
 
 
-def _rows_of(repeat: Repeat, turn: int, outer: Rows) -> Rows:
+def _rows_of(repeat: Repeat, turn: int, outer: Places) -> Places:
     """Where the rows of a turn lie, in buffers that are no rows themselves."""
     found = {}
     for m in repeat.moving:
@@ -160,7 +159,7 @@ def _rows_of(repeat: Repeat, turn: int, outer: Rows) -> Rows:
     return found
 
 
-def _in_turn(gemm: Gemm, rows: Rows) -> Gemm:
+def _in_turn(gemm: Gemm, rows: Places) -> Gemm:
     def placed(matrix: Matrix) -> Matrix:
         of, begin = rows.get(matrix.buffer, (matrix.buffer, 0))
         return replace(matrix, buffer=of, start=matrix.start + begin)
