@@ -20,8 +20,8 @@ import numpy as np
 
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.build import gemm_function
 from chainrule.backends.native.gemm import gemm_blocks, gemm_params
+from chainrule.backends.native.products import load_products, pieces_of
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.kernel import Gemm, Matrix
 from handwritten import LAG, NOTHING, address
@@ -125,11 +125,12 @@ def products(batch: int, *widths: int) -> tuple[list[Group], list[np.ndarray], f
         if layer:
             left, right = Matrix(errors[layer + 1], 0, o, 1), Matrix(weights[layer], 0, i, 1)
             steps.append(Gemm(batch, i, o, left, right, Matrix(errors[layer], 0, i, 1)))
-    function = gemm_function(np.dtype("f"))
+    dtype = np.dtype("f")
+    code = load_products(piece for product in steps for piece in pieces_of(product, dtype))[dtype]
     groups = []
     for product in steps:
-        params = gemm_params(product)
-        blocks = tuple(Block((Task(function, params, *b),)) for b in gemm_blocks(product))
+        params = gemm_params(product, code.table)
+        blocks = tuple(Block((Task(code.task, params, *b),)) for b in gemm_blocks(product))
         groups.append(Group(blocks, product.m * product.n * product.k / 50))
     return groups, arrays, sum(2.0 * p.m * p.n * p.k for p in steps)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
+
+from chainrule.backends.native.build import Module, load
 
 HEAD = "define void @nest_{key}(ptr %slots, ptr %params, i64 %g0, i64 %g1, i64 %v0, i64 %v1) {{\nentry:\n"
 
@@ -101,26 +102,12 @@ WHO = """
 NOTHING = "  ret void\n}\n"
 
 
-@dataclass(frozen=True)
-class Written:
-    """IR of one task, as `build.load` takes it."""
-
-    key: str
-    text: str
-    support: frozenset[str] = frozenset()
-
-
-def written(body: str) -> Written:
+def written(body: str) -> Module:
+    """A module of one task."""
     key = sha256(body.encode()).hexdigest()[:20]
-    return Written(key, HEAD.format(key=key) + body)
-
-
-def no_definition(name: str) -> str:
-    raise LookupError(name)
+    return Module(HEAD.format(key=key) + body, (f"nest_{key}",))
 
 
 def address(body: str) -> int:
-    from chainrule.backends.native.build import load
-
-    code = written(body)
-    return load([code], no_definition)[code.key]
+    module = written(body)
+    return load([module])[module.functions[0]]

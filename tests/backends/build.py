@@ -7,7 +7,6 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from chainrule.backends.native.emit import NestCode, code_of
-from chainrule.backends.native.functions import definition
 from chainrule.kernel import Buffer, Nest
 
 FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)
@@ -43,10 +42,9 @@ _functions: dict[str, ctypes._CFuncPtr] = {}
 
 
 def function_of(code: NestCode) -> ctypes._CFuncPtr:
-    if code.key not in _functions:
-        text = code.text + "".join(definition(n) for n in sorted(code.support))
-        _functions[code.key] = compile_text(text, code.name)
-    return _functions[code.key]
+    if code.name not in _functions:
+        _functions[code.name] = compile_text(code.module.text, code.name)
+    return _functions[code.name]
 
 
 def run(

@@ -246,25 +246,11 @@ def test_damaged_machine_code_is_compiled_again_and_runs(tmp_path):
 
 
 def test_code_is_compiled_once_a_process(directory):
-    codes = [written(ADD_TO_ELEMENTS), written(LAG), written(LAG)]
-    first = build.load(codes, str)
-    assert build.load(codes, str) == first
+    modules = [written(ADD_TO_ELEMENTS), written(LAG), written(LAG)]
+    first = build.load(modules)
+    assert build.load(modules) == first
     assert len(set(first.values())) == 2
     assert np.all(np.array(list(first.values())) > 0)
-
-
-def test_support_functions_are_defined_once_in_the_module_that_calls_them():
-    body = "  %x = call i64 @support_seven()\n  %p = load ptr, ptr %slots\n  store i64 %x, ptr %p\n  ret void\n}\n"
-    plain = written(body)
-    code = type(plain)(plain.key, plain.text, frozenset({"support_seven"}))
-    defined = {"support_seven": "define internal i64 @support_seven() alwaysinline {\n  ret i64 7\n}"}
-    from chainrule.backends.native import runtime
-    from chainrule.backends.native.table import Block, Group, Task, pack
-
-    x = np.zeros(1, np.int64)
-    at = build.load([code], defined.__getitem__)[code.key]
-    runtime.run(pack([Group((Block((Task(at, (), 0, 1, 0, 1),)),), 0.0)]), np.array([x.ctypes.data], np.int64))
-    assert x[0] == 7
 
 
 def test_a_missing_llvm_says_what_to_install(monkeypatch):

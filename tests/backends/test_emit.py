@@ -453,15 +453,15 @@ def test_the_code_depends_on_structure_and_not_on_sizes_or_buffers():
         nest = column_nest(rows, columns)
         return code_of(nest, buffers_of([np.zeros(rows * columns, np.float32), np.zeros(columns, np.float32)]))
 
-    assert code(10, 40).key == code(3, 400).key
+    assert code(10, 40).name == code(3, 400).name
     assert code(10, 40).params != code(3, 400).params
     x = np.zeros(9, np.float32)
     one = code_of(elementwise(9, Load(FLOAT32, 0, along())), buffers_of([x, x, x]))
     other = code_of(elementwise(9, Load(FLOAT32, 2, along())), buffers_of([x, x, x]))
-    assert one.key == other.key
+    assert one.name == other.name
     assert one.params != other.params
     strided = code_of(elementwise(9, Load(FLOAT32, 0, along(2))), buffers_of([np.zeros(18, np.float32), x]))
-    assert strided.key != one.key
+    assert strided.name != one.name
 
 
 def test_what_the_vocabulary_lacks_is_refused_by_name():

@@ -15,8 +15,10 @@ from backends.guard import SIZES as SIZES_GUARDED
 from backends.guard import Guarded, needs_mprotect
 from chainrule.backends.native import runtime
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.build import gemm_function
-from chainrule.backends.native.gemm import BLAS, PACKED, PARAMETERS, TINY, gemm_blocks, gemm_name, gemm_params
+from chainrule.backends.native.build import has_wide_registers
+from chainrule.backends.native.gemm import BLAS, PACKED, PARAMETERS, TINY, gemm_blocks, gemm_params, gemm_way
+from chainrule.backends.native.packed_gemm import Tiles
+from chainrule.backends.native.products import Loaded, Piece, load_products, pieces_of
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.backends.native.tiny_gemm import DEEPEST
 from chainrule.errors import ArgumentError, MissingDependencyError
@@ -56,10 +58,18 @@ def laid_out(draw, batch, rows, columns, transposed, dtype):
     return memory, view[:, 1 : rows + 1, 2 : columns + 2]
 
 
+def loaded(dtype) -> Loaded:
+    """With every piece that this machine has."""
+    dtype = np.dtype(dtype)
+    parts = ["task", "tiny", *(["packed", Tiles(1), Tiles(2)] if has_wide_registers() else [])]
+    return load_products(Piece(dtype.name, part) for part in parts)[dtype]
+
+
 def multiplied(product: Gemm, dtype, *memories: np.ndarray, blocks=None) -> None:
-    function, params = gemm_function(np.dtype(dtype)), gemm_params(product)
+    code = loaded(dtype)
+    params = gemm_params(product, code.table)
     blocks = gemm_blocks(product) if blocks is None else blocks
-    group = Group(tuple(Block((Task(function, params, *b),)) for b in blocks), 0.0)
+    group = Group(tuple(Block((Task(code.task, params, *b),)) for b in blocks), 0.0)
     assert runtime.run(pack([group]), np.array([m.ctypes.data for m in memories], np.int64)) == 0
 
 
@@ -103,12 +113,8 @@ def test_an_element_has_the_same_bits_in_whatever_block_it_is_computed(left_turn
     multiplied(
         product, dtype, a, b, cut, blocks=[(r, s, c, d) for r, s in ((0, 5), (5, 29), (29, m)) for c, d in columns]
     )
-    assert work_is_packed(product)
+    assert gemm_way(product) == PACKED
     np.testing.assert_array_equal(whole, cut)
-
-
-def work_is_packed(product: Gemm) -> bool:
-    return gemm_params(product)[PARAMETERS.index("way")] == PACKED
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -123,7 +129,7 @@ def test_an_element_has_the_same_bits_however_far_apart_rows_lie(m, dtype):
         memory[:, :k] = a
         c = np.empty((m, n), dtype)
         product = Gemm(m, n, k, Matrix(0, 0, row, 1), Matrix(1, 0, 1, k), Matrix(2, 0, n, 1))
-        assert gemm_params(product)[PARAMETERS.index("way")] == PACKED
+        assert gemm_way(product) == PACKED
         multiplied(product, dtype, memory, b, c)
         found.append(c)
     np.testing.assert_allclose(found[0], a @ b.T, rtol=0, atol=1e-3 if dtype == "float32" else 1e-12)
@@ -183,9 +189,9 @@ def test_blocks_cover_the_result_once(m, n, k, batch):
 def test_a_matrix_that_blas_cannot_read_in_place_is_refused(strides):
     fine = Matrix(0, 0, 3, 1)
     with pytest.raises(ArgumentError, match=r"the left matrix of a product, 3 x 3 with strides .* copy it"):
-        gemm_params(Gemm(3, 3, 3, Matrix(0, 0, *strides), fine, fine))
+        gemm_params(Gemm(3, 3, 3, Matrix(0, 0, *strides), fine, fine), 0)
     with pytest.raises(ArgumentError, match=r"the result matrix"):
-        gemm_params(Gemm(3, 3, 3, fine, fine, Matrix(0, 0, *strides)))
+        gemm_params(Gemm(3, 3, 3, fine, fine, Matrix(0, 0, *strides)), 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -208,7 +214,7 @@ WAYS = {"tiny": TINY, "packed": PACKED, "blas": BLAS}
 @pytest.mark.parametrize("way", WAYS)
 def test_no_product_reads_or_writes_outside_its_matrices(way, dtype, at_end):
     """Every size up to 67 on each side at a time, and sizes around powers of two; both operands plain and turned."""
-    dtype = np.dtype(dtype)
+    dtype, code = np.dtype(dtype), loaded(dtype)
     memories = [Guarded(520 * 72 * dtype.itemsize) for _ in range(3)]
     random = np.random.default_rng(0)
     others = ((3, 5), (17, 33))
@@ -228,9 +234,9 @@ def test_no_product_reads_or_writes_outside_its_matrices(way, dtype, at_end):
                 Matrix(1, 0, 1, k) if right_turned else Matrix(1, 0, n, 1),
                 Matrix(2, 0, n, 1),
             )  # fmt: skip
-            params = list(gemm_params(product))
+            params = list(gemm_params(product, code.table))
             params[PARAMETERS.index("way")] = WAYS[way]
-            task = Task(gemm_function(dtype), tuple(params), 0, m, 0, n)
+            task = Task(code.task, tuple(params), 0, m, 0, n)
             group = Group((Block((task,)),), 0.0)
             assert runtime.run(pack([group]), np.array([a.ctypes.data for a in (left, right, result)], np.int64)) == 0
             a = left.reshape(k, m).T if left_turned else left.reshape(m, k)
@@ -240,8 +246,50 @@ def test_no_product_reads_or_writes_outside_its_matrices(way, dtype, at_end):
 
 
 def test_products_of_integers_are_refused():
+    square = Matrix(0, 0, 3, 1)
     with pytest.raises(ArgumentError, match="float32 or float64, got int64; cast"):
-        gemm_name(np.dtype("i8"))
+        pieces_of(Gemm(3, 3, 3, square, square, square), np.dtype("i8"))
+
+
+WITH_NOTHING_ELSE = """
+import itertools, numpy as np
+from chainrule.backends.native import products, runtime
+from chainrule.backends.native.gemm import gemm_blocks, gemm_params
+from chainrule.backends.native.table import Block, Group, Task, pack
+from chainrule.kernel import Gemm, Matrix
+
+draw = np.random.default_rng(0)
+sizes = [(8, 16, 32), (600, 8, 300), (64, 64, 64), (1, 300, 70), (100, 17, 700), (50, 40, 1024), (13, 784, 128)]
+sizes += [(784, 113, 130), (128, 257, 256)]
+ways = set()
+for (m, n, k), dtype, left_turned, right_turned in itertools.product(
+    sizes, ("float32", "float64"), (False, True), (False, True)
+):
+    a, b = (draw.standard_normal(s).astype(dtype) for s in ((k, m) if left_turned else (m, k), (k, n)))
+    b = np.ascontiguousarray(b.T) if right_turned else b
+    left = Matrix(0, 0, 1, m) if left_turned else Matrix(0, 0, k, 1)
+    right = Matrix(1, 0, 1, k) if right_turned else Matrix(1, 0, n, 1)
+    product = Gemm(m, n, k, left, right, Matrix(2, 0, n, 1))
+    products._table(dtype)[:] = 0  # a call of what is not there again ends the process
+    pieces = products.pieces_of(product, np.dtype(dtype))
+    code = products.load_products(pieces)[np.dtype(dtype)]
+    rows = [(r, min(r + 29, m), 0, n) for r in range(0, m, 29)]
+    for blocks in (gemm_blocks(product), rows):
+        c = np.empty((m, n), dtype)
+        tasks = (Task(code.task, gemm_params(product, code.table), *block) for block in blocks)
+        group = Group(tuple(Block((task,)) for task in tasks), 0.0)
+        runtime.run(pack([group]), np.array([x.ctypes.data for x in (a, b, c)], np.int64))
+        left_matrix, right_matrix = a.T if left_turned else a, b.T if right_turned else b
+        np.testing.assert_allclose(c, left_matrix @ right_matrix, rtol=0, atol=1e-3 if dtype == "float32" else 1e-11)
+    ways.add(frozenset(str(p.part) for p in pieces))
+print(len(ways))
+"""
+
+
+def test_a_product_calls_no_piece_that_it_did_not_name():
+    result = subprocess.run([sys.executable, "-c", WITH_NOTHING_ELSE], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) >= (5 if has_wide_registers() else 2)
 
 
 def test_numpy_keeps_its_own_threads():

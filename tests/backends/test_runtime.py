@@ -134,8 +134,8 @@ def test_every_block_runs_once_before_the_next_group_starts(threads):
 
 
 def test_results_have_the_same_bits_for_any_number_of_threads():
-    from chainrule.backends.native.build import gemm_function
     from chainrule.backends.native.gemm import gemm_blocks, gemm_params
+    from chainrule.backends.native.products import load_products, pieces_of
     from chainrule.kernel import Gemm, Matrix
 
     draw = np.random.default_rng(0)
@@ -143,10 +143,11 @@ def test_results_have_the_same_bits_for_any_number_of_threads():
     left, right = draw.standard_normal((m, k)).astype("f"), draw.standard_normal((k, n)).astype("f")
     result = np.empty((m, n), np.float32)
     product = Gemm(m, n, k, Matrix(0, 0, k, 1), Matrix(1, 0, n, 1), Matrix(2, 0, n, 1))
-    function, params = gemm_function(left.dtype), gemm_params(product)
+    code = load_products(pieces_of(product, left.dtype))[left.dtype]
+    params = gemm_params(product, code.table)
     blocks = gemm_blocks(product)
     assert len(blocks) >= 2
-    table = pack([Group(tuple(Block((Task(function, params, *b),)) for b in blocks), ALWAYS_SHARED)])
+    table = pack([Group(tuple(Block((Task(code.task, params, *b),)) for b in blocks), ALWAYS_SHARED)])
     binding = sharing_always(runtime.bind(table, addresses(left, right, result)))
     seen = set()
     for threads in (1, 2, 3, 4):

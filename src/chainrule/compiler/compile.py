@@ -40,9 +40,9 @@ def compile_graph(graph: Graph, backend: str | None = None) -> CompiledGraph:
     """A callable of arrays that does what ``graph`` says. backend: see ``chosen_backend``."""
     if chosen_backend(backend) == "reference":
         return Evaluated(graph, evaluator(graph))
-    from chainrule.backends.native.linked import begin
+    from chainrule.backends.native.runtime_code import begin_runtime
 
-    begin()
+    begin_runtime()
     program = lower(rewrite(graph))
     return Compiled(graph, program, build(program))
 

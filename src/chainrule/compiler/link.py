@@ -79,9 +79,11 @@ def link(parts: Parts, backend: str) -> Linked:
 
 
 def _native(parts: Parts) -> Linked:
+    from chainrule.backends.native.runtime_code import begin_runtime
+
+    begin_runtime()  # before the rest is imported, which takes as long
     from chainrule.backends.native.linked import Named, NativeLinked, begin
 
-    begin()
     programs: list[Named | str] = []
     specs = memory_specs(parts)
     for part in parts:

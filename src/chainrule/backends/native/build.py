@@ -12,15 +12,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
 
 from chainrule.backends.native import cache
 from chainrule.backends.native.blas import blas
-from chainrule.backends.native.gemm import gemm_code, gemm_name
 from chainrule.backends.native.makers import Makers
-from chainrule.backends.native.runtime_code import FUNCTIONS, runtime_code
 from chainrule.errors import MissingDependencyError
 
 FORMAT = "1"
@@ -28,84 +25,42 @@ FORMAT = "1"
 else a version of chainrule changes shows in the text, which is part of the key."""
 
 
-class Code(Protocol):
-    """IR of one function, ``nest_<key>``. support: names of definitions it calls, added once to its module."""
+@dataclass(frozen=True)
+class Module:
+    """LLVM IR that is compiled at once, and the names of those of its functions that others call."""
 
-    @property
-    def key(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def support(self) -> frozenset[str]: ...
+    text: str
+    functions: tuple[str, ...]
 
 
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 
 
-def begin_runtime() -> None:
-    """Let what every program needs be made while the caller goes on."""
-    with _lock:
-        if FUNCTIONS[0] not in _addresses:
-            _begin(runtime_code())
+def begin(modules: Iterable[Module]) -> None:
+    """Let the code of modules be made while the caller goes on.
 
-
-def begin(codes: Iterable[Code], definition: Callable[[str], str], products: Iterable[np.dtype]) -> None:
-    """Let the code of nests and of matrix products of some dtypes be made while the caller goes on.
-
-    definition: name of a support function -> its IR. MissingDependencyError: llvmlite or OpenBLAS is not installed.
+    MissingDependencyError: llvmlite or OpenBLAS is not installed.
     """
     with _lock:
-        for dtype in products:
-            if gemm_name(dtype) not in _addresses:
-                _begin(_gemm_module(dtype))
-        for text in _missing(codes, definition).values():
-            _begin(text)
+        for module in modules:
+            if module.functions[0] not in _addresses:
+                _begin(module.text)
 
 
-def load(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, int]:
-    """Key -> address of ``nest_<key>``, with the signature of a task. Raises as `begin` does."""
-    wanted = {code.key: code for code in codes}
+def load(modules: Iterable[Module]) -> dict[str, int]:
+    """Name -> address of each function of the modules. Raises as `begin` does."""
+    asked = list(modules)
     with _lock:
-        modules = _missing(wanted.values(), definition)
-        if modules:
-            _link(list(modules.values()), tuple(modules))
-        return {key: _addresses[f"nest_{key}"] for key in wanted}
+        missing = {m.functions[0]: m for m in asked if m.functions[0] not in _addresses}
+        if missing:
+            _link(missing.values())
+        return {name: _addresses[name] for m in asked for name in m.functions}
 
 
-def runtime_functions() -> dict[str, int]:
-    """Name -> address of `runtime_code.FUNCTIONS`."""
-    with _lock:
-        if FUNCTIONS[0] not in _addresses:
-            _link([runtime_code()], FUNCTIONS)
-        return {name: _addresses[name] for name in FUNCTIONS}
-
-
-def gemm_function(dtype: np.dtype) -> int:
-    """Address of the task that multiplies matrices of ``dtype``; its params are `gemm.gemm_params`.
-
-    ArgumentError: dtype is neither float32 nor float64.
-    """
-    name = gemm_name(dtype)
-    with _lock:
-        if name not in _addresses:
-            _link([_gemm_module(dtype)], (name,))
-        return _addresses[name]
-
-
-def _missing(codes: Iterable[Code], definition: Callable[[str], str]) -> dict[str, str]:
-    """Name of a function that is not loaded -> its module."""
-    modules = {}
-    for code in codes:
-        if f"nest_{code.key}" not in _addresses:
-            support = "\n".join(definition(name) for name in sorted(code.support))
-            modules[f"nest_{code.key}"] = f"{support}\n{code.text}"
-    return modules
-
-
-@functools.cache
-def _gemm_module(dtype: np.dtype) -> str:
-    return gemm_code(dtype, _machine().packs)
+def has_wide_registers() -> bool:
+    """Whether functions may use AVX-512's 32 registers of 64 bytes, and 256 KiB of stack unasked."""
+    return "+avx512f" in _machine().features.split(",") and os.name == "posix"
 
 
 def _begin(text: str) -> None:
@@ -116,14 +71,14 @@ def _begin(text: str) -> None:
             _makers.begin(text)
 
 
-def _link(texts: list[str], names: tuple[str, ...]) -> None:
-    """Put modules into memory; their functions ``names`` have addresses then."""
-    for text in texts:
-        _begin(text)
-    stored = [_begun[text] or _makers.take(text) for text in texts]
-    _addresses.update(_machine().link(stored, names))
-    for text in texts:
-        del _begun[text]
+def _link(modules: Iterable[Module]) -> None:
+    """Put modules into memory; their functions have addresses then."""
+    modules = list(modules)
+    begin(modules)
+    stored = [_begun[m.text] or _makers.take(m.text) for m in modules]
+    _addresses.update(_machine().link(stored, [name for m in modules for name in m.functions]))
+    for module in modules:
+        del _begun[module.text]
 
 
 def _made(text: str) -> bytes:
@@ -162,11 +117,6 @@ class _Machine:
         for name, address in {**blas().addresses, **_system_calls()}.items():
             llvm.add_symbol(name, address)
 
-    @property
-    def packs(self) -> bool:
-        """Whether `packed_gemm` runs here: with AVX-512, and where a function may use 256 KiB of stack unasked."""
-        return "+avx512f" in self.features.split(",") and os.name == "posix"
-
     @functools.cached_property
     def identity(self) -> tuple[str, ...]:
         """What machine code depends on besides its text."""
@@ -195,7 +145,7 @@ class _Machine:
             passes.run(module, own.passes)
             return self.emit(own.target, module)
 
-    def link(self, stored: Iterable[bytes], names: tuple[str, ...]) -> dict[str, int]:
+    def link(self, stored: Iterable[bytes], names: Iterable[str]) -> dict[str, int]:
         """Put object files into memory, for as long as the process lives -> addresses of their functions ``names``."""
         llvm = self.llvm
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self.target())
@@ -238,7 +188,7 @@ def _machine() -> _Machine:
 
 
 def _system_calls() -> dict[str, int]:
-    """What `runtime_code` needs of the system, by the names it uses."""
+    """What `runtime_module` needs of the system, by the names it uses."""
     if os.name == "nt":
         kernel = ctypes.CDLL("kernel32")
         return {

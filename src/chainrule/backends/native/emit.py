@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
+from chainrule.backends.native.build import Module
 from chainrule.backends.native.form import Form, form_of
+from chainrule.backends.native.functions import definition
 from chainrule.backends.native.loops import Loops
 from chainrule.backends.native.values import Values
 from chainrule.kernel.program import Buffer, Nest
@@ -19,24 +21,20 @@ Places = Mapping[int, tuple[int, int]]
 class NestCode:
     """Machine code to be, of one nest.
 
-    key: digest of ``text`` without its name: the same for nests of the same structure.
-    text: LLVM IR of one function, ``nest_<key>``; intrinsics are not declared (LLVM does that by itself).
+    name: ``nest_`` and a digest of the text without its name: the same for nests of the same structure.
+    text: LLVM IR of one function; intrinsics are not declared (LLVM does that by itself).
+    module: the text, and the functions that it calls.
     params: what the function reads from its second argument, in order (int64).
     slots: positions among the params of the numbers of buffers.
     starts: (position among the params, buffer) of what says where in a buffer something begins.
-    support: names of the functions that it calls; ``functions.definition(name)`` is each one's text.
     """
 
-    key: str
+    name: str
     text: str
+    module: Module
     params: tuple[int, ...]
     slots: tuple[int, ...]
     starts: tuple[tuple[int, int], ...]
-    support: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        return f"nest_{self.key}"
 
     def params_at(self, base: int, rows: Places) -> tuple[int, ...]:
         """The params where the buffers' slots are numbered from ``base``, in a turn in which the rows are these."""
@@ -90,11 +88,12 @@ def _write(nest: Nest, buffers: tuple[Buffer, ...], form: Form) -> _Written:
     values = Values(buffers)
     Loops(nest, values).grid()
     writer = values.writer
-    key = hashlib.sha256(writer.text("nest").encode()).hexdigest()[:32]
+    name = f"nest_{hashlib.sha256(writer.text('nest').encode()).hexdigest()[:32]}"
     slots, starts, origins = (
         tuple((position, form.numbers[buffer]) for position, buffer in places)
         for places in (writer.slots, writer.starts, writer.origins)
     )
-    text, params = writer.text(f"nest_{key}"), tuple(writer.params)
-    code = NestCode(key, text, params, tuple(p for p, _ in slots), (), frozenset(writer.support))
+    text, params = writer.text(name), tuple(writer.params)
+    module = Module("\n".join([*map(definition, sorted(writer.support)), text]), (name,))
+    code = NestCode(name, text, module, params, tuple(p for p, _ in slots), ())
     return _Written(code, form.starts, slots, starts, origins)

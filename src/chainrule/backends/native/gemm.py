@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from chainrule.backends.native.packed_gemm import packed_gemm_code
-from chainrule.backends.native.tiny_gemm import DEEPEST, tiny_gemm_code
+from chainrule.backends.native.tiny_gemm import DEEPEST
 from chainrule.errors import ArgumentError
 from chainrule.kernel import Gemm, Matrix
 
@@ -18,19 +15,12 @@ PARAMETERS = (
     "right_slot", "right_at", "right_column", "right_batch",
     "result_slot", "result_at", "result_row", "result_column", "result_batch",
     "m", "n", "k", "adds", "order", "left_form", "right_form", "left_step", "right_step", "result_step",
-    "way", "left_column", "right_row",
+    "way", "left_column", "right_row", "table",
 )  # fmt: skip
-"""What machine code reads, in order. Positions and strides are in elements."""
+"""What machine code reads, in order. Positions and strides are in elements. table: an address (see `products`)."""
 
 
-def gemm_name(dtype: np.dtype) -> str:
-    """The task that multiplies matrices of ``dtype``: grid points are rows of all batch entries, lanes columns."""
-    if dtype.name in _TYPES:
-        return f"chainrule_gemm_{dtype.name}"
-    raise ArgumentError(f"matrix products are of float32 or float64, got {dtype}; cast both sides before")
-
-
-def gemm_params(gemm: Gemm, base: int = 0) -> tuple[int, ...]:
+def gemm_params(gemm: Gemm, table: int, base: int = 0) -> tuple[int, ...]:
     """The numbers of `PARAMETERS` for a product, whose buffers' slots are numbered from ``base``.
 
     ArgumentError: a matrix that BLAS cannot read in place, since neither its rows nor its columns are contiguous or
@@ -48,15 +38,15 @@ def gemm_params(gemm: Gemm, base: int = 0) -> tuple[int, ...]:
         base + right.buffer, right.start, right.column, right.batch,
         base + result.buffer, result.start, result.row, result.column, result.batch,
         gemm.m, gemm.n, gemm.k, int(gemm.adds), order, left_form, right_form, left_step, right_step, result_step,
-        _way(gemm), left.column, right.row,
+        gemm_way(gemm), left.column, right.row, table,
     )  # fmt: skip
 
 
 BLAS, TINY, PACKED = 0, 1, 2
-"""The ways to make a product. Without AVX-512 BLAS does what PACKED would."""
+"""The ways to make a product. BLAS does it too where the function of another way is not in the table."""
 
 
-def _way(gemm: Gemm) -> int:
+def gemm_way(gemm: Gemm) -> int:
     """The fastest, as measured."""
     most = TINY_WORK if gemm.right.column == 1 else TINY_WORK_TURNED
     work, plain = gemm.m * gemm.n * gemm.k, gemm.result.column == 1
@@ -132,28 +122,10 @@ def _cuts(length: int, parts: int, least: int) -> list[tuple[int, int]]:
     return [(a, min(a + each, length)) for a in range(0, length, each)]
 
 
-def gemm_code(dtype: np.dtype, packs: bool) -> str:
-    """IR of the function `gemm_name`, with the signature of every task.
-
-    packs: whether the processor has the 32 registers of 64 bytes that `packed_gemm` needs.
-    """
-    own = packed_gemm_code(dtype.name) if packs else ""
-    return _gemm(*_TYPES[dtype.name], packs) + tiny_gemm_code(dtype.name) + own
-
-
-_TYPES = {
-    "float32": ("float32", "float", "chainrule_sgemm"),
-    "float64": ("float64", "double", "chainrule_dgemm"),
-}
-
-
-def _gemm(dtype: str, scalar: str, routine: str, packs: bool) -> str:
-    packed = f"""\
-packed:
-  call void @packed_gemm_{dtype}(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
-i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep)
-  br label %next
-"""
+def gemm_code(dtype: str) -> str:
+    """IR of chainrule_gemm_<dtype>, with the signature of every task: grid points are rows of all batch entries, lanes
+    columns."""
+    scalar, routine = {"float32": ("float", "chainrule_sgemm"), "float64": ("double", "chainrule_dgemm")}[dtype]
     loads = "".join(
         f"  %at_{name} = getelementptr i64, ptr %params, i64 {i}\n  %{name} = load i64, ptr %at_{name}\n"
         for i, name in enumerate(PARAMETERS)
@@ -171,6 +143,10 @@ entry:
   %keep = icmp ne i64 %adds, 0
   %beta = select i1 %keep, {scalar} 1.0, {scalar} 0.0
   %columns = sub i64 %v1, %v0
+  %functions = inttoptr i64 %table to ptr
+  %function_at = getelementptr ptr, ptr %functions, i64 %way
+  %function = load ptr, ptr %function_at
+  %is_made = icmp ne ptr %function, null
   %left_p = getelementptr ptr, ptr %slots, i64 %left_slot
   %left = load ptr, ptr %left_p
   %right_p = getelementptr ptr, ptr %slots, i64 %right_slot
@@ -210,14 +186,10 @@ loop:                                             ; one batch entry's rows a tur
   %c1 = add i64 %result_0, %cb
   %c2 = add i64 %c1, %cr
   %result_ptr = getelementptr {scalar}, ptr %result, i64 %c2
-  switch i64 %way, label %blas [
-    i64 {TINY}, label %tiny
-    i64 {PACKED}, label %{"packed" if packs else "blas"}
-  ]
-{packed if packs else ""}\
-tiny:
-  call void @tiny_gemm_{dtype}(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
-i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep)
+  br i1 %is_made, label %own, label %blas
+own:
+  call void %function(ptr %left_ptr, i64 %left_row, i64 %left_column, ptr %right_ptr, i64 %right_row, \
+i64 %right_column, ptr %result_ptr, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %keep, ptr %functions)
   br label %next
 blas:
   call void @{routine}(i32 %order32, i32 %left_form32, i32 %right_form32, i64 %rows, i64 %columns, i64 %k, \

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
+from chainrule.backends.native import build
 from chainrule.backends.native.address import address
-from chainrule.backends.native.build import begin as begin_code
-from chainrule.backends.native.build import begin_runtime, gemm_function, load
 from chainrule.backends.native.emit import NestCode, Places, code_of
-from chainrule.backends.native.functions import definition
 from chainrule.backends.native.gemm import gemm_params
 from chainrule.backends.native.partition import MOST_ROW_BLOCKS, Range, cost_of, from_both_ends, row_blocks
+from chainrule.backends.native.products import Loaded, Piece, load_products, pieces_of, pieces_of_less
 from chainrule.backends.native.runtime import bind
+from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Rows, Statement, Together, parts
 from chainrule.kernel import Gate as GateStatement
@@ -42,20 +42,31 @@ class _Placed:
     base: int
 
 
-def begin(program: Program | None = None) -> None:
-    """Let the machine code of a program, or for None that of all programs, be made while the caller goes on."""
-    if program is None:
-        begin_runtime()
-        return
-    products = (p for s in program.statements for p in parts(s) if isinstance(p, Gemm))
-    begin_code(_codes(program).values(), definition, {program.buffers[p.result.buffer].dtype for p in products})
+def begin(program: Program) -> None:
+    """Let the machine code of a program be made while the caller goes on."""
+    build.begin(piece.module for piece in _pieces(program))
+    build.begin(code.module for code in _codes(program).values())
+
+
+def _pieces(program: Program) -> list[Piece]:
+    """Of the code for products, each once. The program keeps them, too."""
+    held = program.__dict__
+    if "pieces" not in held:
+        held["pieces"] = _of_products(program, pieces_of)
+    found: list[Piece] = held["pieces"]
+    return found
+
+
+def _of_products(program: Program, pieces: Callable[[Gemm, np.dtype], list[Piece]]) -> list[Piece]:
+    products = ((p, program.buffers[p.result.buffer].dtype) for p in program.each() if isinstance(p, Gemm))
+    return list(dict.fromkeys(piece for product in products for piece in pieces(*product)))
 
 
 def _codes(program: Program) -> dict[int, NestCode]:
     """id of a nest -> its code. The program keeps them: variants of a step share their gate and update."""
     held = program.__dict__
     if "codes" not in held:
-        nests = (p for s in program.statements for p in parts(s) if isinstance(p, Nest))
+        nests = (p for p in program.each() if isinstance(p, Nest))
         held["codes"] = {id(nest): code_of(nest, program.buffers) for nest in nests}
     found: dict[int, NestCode] = held["codes"]
     return found
@@ -82,24 +93,32 @@ class NativeLinked:
                     self.slots.setdefault(name, []).append(base + i)
         programs_in_order = [p.program for p in placed if isinstance(p, _Placed)]
         self.codes = [code for program in programs_in_order for code in _codes(program).values()]
-        self.table = _table(placed, load(self.codes, definition))
+        pieces = [piece for program in programs_in_order for piece in _pieces(program)]
+        modules = [*(piece.module for piece in pieces), *(code.module for code in self.codes), runtime_module()]
+        addresses = build.load(modules)
+        self.table = _table(placed, addresses, load_products(pieces))
+        # While the program runs, and last, so that nobody waits for it.
+        build.begin(p.module for program in programs_in_order for p in _of_products(program, pieces_of_less))
 
     @property
     def source(self) -> str:
         """The LLVM IR of every nest, each once."""
-        return "\n".join({code.key: code.text for code in self.codes}.values())
+        return "\n".join({code.name: code.text for code in self.codes}.values())
 
     def bind(self, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> NativeBound:
         """Join the machine code to arrays by name (see ``compiler.link.Linked``); every name must be there."""
         return NativeBound(self, memory, tables)
 
 
-def _table(placed: Sequence[_Placed | Gate], addresses: dict[str, int]) -> Table:
+def _table(placed: Sequence[_Placed | Gate], nests: dict[str, int], products: dict[np.dtype, Loaded]) -> Table:
     statements = [s for p in placed if isinstance(p, _Placed) for s in p.program.statements]
     serial = sum(map(_cost, statements)) < SERIAL_BELOW
     entries: list[Group | Gate] = []
     for each in placed:
-        entries += [each] if isinstance(each, Gate) else _Entries(each, addresses, serial).of(each.program.statements)
+        if isinstance(each, Gate):
+            entries.append(each)
+        else:
+            entries += _Entries(each, nests, products, serial).of(each.program.statements)
     return pack(entries, serial)
 
 
@@ -112,8 +131,9 @@ def _cost(statement: Statement) -> float:
 class _Entries:
     """The entries of a program: those of a `Repeat` once for each turn, with the rows of that turn."""
 
-    def __init__(self, placed: _Placed, addresses: dict[str, int], serial: bool) -> None:
-        self.program, self.base, self.addresses, self.serial = placed.program, placed.base, addresses, serial
+    def __init__(self, placed: _Placed, nests: dict[str, int], products: dict[np.dtype, Loaded], serial: bool) -> None:
+        self.program, self.base, self.serial = placed.program, placed.base, serial
+        self.nests, self.products = nests, products
         self.codes = _codes(placed.program)
         self.cut: dict[int, list[list[tuple[Nest | Gemm, Range]]]] = {}
 
@@ -144,10 +164,10 @@ class _Entries:
 
     def task(self, part: Nest | Gemm, where: Range, rows: Places) -> Task:
         if isinstance(part, Gemm):
-            function = gemm_function(self.program.buffers[part.result.buffer].dtype)
-            return Task(function, gemm_params(_in_turn(part, rows) if rows else part, self.base), *where)
-        code = self.codes[id(part)]
-        return Task(self.addresses[code.key], code.params_at(self.base, rows), *where)
+            code = self.products[self.program.buffers[part.result.buffer].dtype]
+            return Task(code.task, gemm_params(_in_turn(part, rows) if rows else part, code.table, self.base), *where)
+        nest = self.codes[id(part)]
+        return Task(self.nests[nest.name], nest.params_at(self.base, rows), *where)
 
 
 def _rows_of(repeat: Repeat, turn: int, outer: Places) -> Places:

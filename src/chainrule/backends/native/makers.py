@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from chainrule.backends.native.cores import usable_cores
+
+SWITCH_WITHIN = 0.0003
+"""s after which a thread that wants the interpreter gets it while makers work. They want it often and briefly, between
+calls of LLVM; with Python's own 5 ms each of those calls waited as long as it took."""
 
 
 class _Job:
@@ -33,6 +38,7 @@ class Makers:
         self.jobs: dict[str, _Job] = {}
         self.waiting: deque[_Job] = deque()
         self.working = 0
+        self.usual = sys.getswitchinterval()
 
     def begin(self, text: str) -> None:
         """Have ``text`` made by a thread, unless it is begun already."""
@@ -45,6 +51,9 @@ class Makers:
             if self.working >= max(1, usable_cores() - 1):
                 return
             self.working += 1
+            if self.working == 1:
+                self.usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(SWITCH_WITHIN, self.usual))
         threading.Thread(target=self._work, name="chainrule maker").start()
 
     def take(self, text: str) -> bytes:
@@ -70,6 +79,8 @@ class Makers:
             if self.waiting:
                 return self.waiting.popleft()
             self.working -= ends
+            if ends and not self.working:
+                sys.setswitchinterval(self.usual)
             return None
 
     def _do(self, job: _Job) -> None:

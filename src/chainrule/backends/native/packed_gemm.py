@@ -1,13 +1,14 @@
 """Machine code for matrix products with AVX-512: tiles of the result whose sums stay in registers.
 
 A tile is up to 12 rows and one or two vectors of columns. It reads, k by k, a strip of so many rows of the left
-operand and a panel of so many columns of the right one. Where they do not lie close together in memory they are first
-copied so (Goto & van de Geijn 2008, https://doi.org/10.1145/1356052.1356053, section 4). An element's terms are added
-in ascending order of k, in runs that follow from k alone, so its bits do not depend on the block it is computed in.
+operand and a panel of so many columns of the right one. What does not lie close together in memory is first copied so
+(Goto & van de Geijn 2008, https://doi.org/10.1145/1356052.1356053, section 4). An element's terms are added in
+ascending order of k, in runs that follow from k alone, so its bits do not depend on the block it is computed in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 ROWS_PACKED = 264
@@ -48,6 +49,10 @@ class _Number:
         return 64 // self.size
 
     @property
+    def crowded(self) -> int:
+        return CROWDED // self.size
+
+    @property
     def depth(self) -> int:
         return DEPTH_BYTES // self.size
 
@@ -63,26 +68,48 @@ class _Number:
 _NUMBERS = {"float32": _Number("float", "f32", 4, (12, 8, 4)), "float64": _Number("double", "f64", 8, (8, 4))}
 
 
-def packed_gemm_code(dtype: str) -> str:
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of every height and so many vectors."""
+
+    vectors: int
+
+    def places(self, dtype: str) -> dict[str, int]:
+        """Name of each tile -> its place after the first (see `packed_gemm_code`)."""
+        heights = _NUMBERS[dtype].heights
+        return {f"tile_{dtype}_{h}_{self.vectors}": h - min(heights) + self.vectors - 1 for h in heights}
+
+
+def tiles_of(dtype: str, widths: Iterable[int]) -> list[Tiles]:
+    """The tiles that `packed_gemm` may call for blocks of so many columns."""
+    lanes, widths = _NUMBERS[dtype].lanes, list(widths)
+    one = any(0 < w % (2 * lanes) <= lanes for w in widths)
+    two = any(w > lanes for w in widths)
+    return [Tiles(vectors) for vectors, used in ((1, one), (2, two)) if used]
+
+
+def packed_gemm_code(dtype: str, first_tile: int) -> str:
     """IR of packed_gemm_<dtype>(left, its row stride, column stride, right, row stride, column stride, result,
-    row stride, rows, columns, k, whether it adds). One stride of each operand is 1."""
+    row stride, rows, columns, k, whether it adds, table). One stride of each operand is 1.
+
+    table: addresses, where `Tiles.places` say that tiles lie, from ``first_tile`` on.
+    """
     number = _NUMBERS[dtype]
-    tiles = "".join(_tile(dtype, number, *shape) for shape in _shapes(number))
-    return _declarations(number) + _pack(dtype, number) + tiles + _product(dtype, number)
+    return _declarations(number) + _pack(dtype, number) + _product(dtype, number, first_tile)
 
 
-def _shapes(number: _Number) -> list[tuple[int, int, bool]]:
-    """The tiles there are: height, vectors, and whether they read a strip or rows apart."""
-    return [(height, vectors, strip) for height in number.heights for vectors in (1, 2) for strip in (True, False)]
+def tiles_code(dtype: str, tiles: Tiles) -> str:
+    """IR of the tiles."""
+    number = _NUMBERS[dtype]
+    each = (_tile(dtype, number, height, tiles.vectors) for height in number.heights)
+    return _declarations(number) + "".join(each)
 
 
 def _declarations(number: _Number) -> str:
     v, mask, lanes, suffix = number.vector, number.mask, number.lanes, number.suffix
-    fetch = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
-    if lanes == 16:  # tiny_gemm declares the others for 16 lanes
-        return fetch
     return f"""
-{fetch}\
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
+declare i64 @llvm.smin.i64(i64, i64)
 declare {v} @llvm.fma.v{lanes}{suffix}({v}, {v}, {v})
 declare {v} @llvm.masked.load.v{lanes}{suffix}.p0(ptr, i32, {mask}, {v})
 declare void @llvm.masked.store.v{lanes}{suffix}.p0({v}, ptr, i32, {mask})
@@ -103,8 +130,9 @@ def _masked(number: _Number, name: str, count: str) -> str:
 def _pack(dtype: str, number: _Number) -> str:
     """pack_<dtype>(source, its stride across, its stride along k, how many across, depth, target, step).
 
-    Row k of the target holds the vector across, with zeros beyond ``count``, and begins ``step`` after the one before;
-    what a row writes beyond its step is overwritten by the next. Up to a vector of rows is written beyond the depth.
+    Row k of the target holds the vector across, with anything beyond ``count``, and begins ``step`` after the one
+    before; what a row writes beyond its step is overwritten by the next. Up to a vector of rows is written beyond the
+    depth.
     """
     v, lanes, scalar = number.vector, number.lanes, number.scalar
     load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
@@ -114,10 +142,9 @@ def _pack(dtype: str, number: _Number) -> str:
   %row{r} = select i1 %is{r}, i64 {r}, i64 0
   %shift{r} = mul i64 %row{r}, %across
   %at{r} = getelementptr {scalar}, ptr %block, i64 %shift{r}
-  %mask{r} = select i1 %is{r}, {number.mask} %below, {number.mask} zeroinitializer
   %ahead{r} = getelementptr {scalar}, ptr %at{r}, i64 {2 * lanes}
   call void @llvm.prefetch.p0(ptr %ahead{r}, i32 0, i32 3, i32 1)
-  %t0_{r} = {load}(ptr %at{r}, i32 {number.size}, {number.mask} %mask{r}, {v} zeroinitializer)
+  %t0_{r} = {load}(ptr %at{r}, i32 {number.size}, {number.mask} %below, {v} zeroinitializer)
 """
         for r in range(lanes)
     )
@@ -187,15 +214,12 @@ def _transposition(number: _Number) -> tuple[str, int]:
     return "".join(lines), stage
 
 
-def _tile(dtype: str, number: _Number, height: int, vectors: int, strip: bool) -> str:
-    """tile_<dtype>_<height>_<vectors>_<strip or rows>(left, its row stride, its stride along k, panel, its stride along
-    k, result, row stride, rows, depth, mask of the last vector, adds).
-
-    strip: the rows of the left operand lie side by side for each k; otherwise k does for each row.
-    """
+def _tile(dtype: str, number: _Number, height: int, vectors: int) -> str:
+    """tile_<dtype>_<height>_<vectors>(left, its row stride, its stride along k, panel, its stride along k, result, row
+    stride, rows, depth, mask of the last vector, adds)."""
     v, lanes, scalar, size = number.vector, number.lanes, number.scalar, number.size
     cells = [(r, c) for r in range(height) for c in range(vectors)]
-    sums = "".join(f"  %s{r}_{c} = phi {v} [zeroinitializer, %entry], [%n{r}_{c}, %along]\n" for r, c in cells)
+    sums = "".join(f"  %s{r}_{c} = phi {v} [zeroinitializer, %ask], [%n{r}_{c}, %along]\n" for r, c in cells)
     load = f"call {v} @llvm.masked.load.v{lanes}{number.suffix}.p0"
     columns = "".join(
         f"  %b_at{c} = getelementptr {v}, ptr %b, i64 {c}\n"
@@ -209,8 +233,8 @@ def _tile(dtype: str, number: _Number, height: int, vectors: int, strip: bool) -
     distances = "".join(
         f"  %far_{side} = mul i64 %{of}_k, {FETCHED_AHEAD}\n" for side, of in (("a", "left"), ("b", "panel"))
     )
-    ahead = _fetched(number, "b", vectors) + (_fetched(number, "a", 1) if strip else "")
-    starts, steps, places = _strip_places(scalar, height) if strip else _row_places(scalar, height)
+    ahead = _fetched(number, "%b", "b", vectors) + _fetched(number, "%a_at0", "a", 1)
+    starts, steps, places = _row_places(scalar, height)
     products = "".join(
         f"""\
   %a{r} = load {scalar}, ptr %a_at{r}
@@ -225,26 +249,27 @@ def _tile(dtype: str, number: _Number, height: int, vectors: int, strip: bool) -
     )
     fetches = "".join(
         f"""\
-  %fetch_row{r} = mul i64 %row, {r}
-  %fetch{r} = getelementptr {scalar}, ptr %result, i64 %fetch_row{r}
+  %fetch{c} = getelementptr {v}, ptr %fetch, i64 {c}
+  call void @llvm.prefetch.p0(ptr %fetch{c}, i32 1, i32 3, i32 1)
 """
-        + "".join(
-            f"""\
-  %fetch{r}_{c} = getelementptr {v}, ptr %fetch{r}, i64 {c}
-  call void @llvm.prefetch.p0(ptr %fetch{r}_{c}, i32 1, i32 3, i32 1)
-"""
-            for c in range(vectors)
-        )
-        for r in range(height)
+        for c in range(vectors)
     )
     return f"""
-define internal void @tile_{dtype}_{height}_{vectors}_{"strip" if strip else "rows"}(ptr %left, i64 %left_row, \
+define void @tile_{dtype}_{height}_{vectors}(ptr %left, i64 %left_row, \
 i64 %left_k, ptr %panel, i64 %panel_k, ptr %result, i64 %row, i64 %rows, i64 %depth, {number.mask} %mask, i1 %adds) {{
 entry:
-{fetches}{starts}{distances}  br label %along
+{starts}{distances}  br label %ask
+ask:                                              ; for the lines of the result
+  %asked = phi i64 [0, %entry], [%asked_next, %ask]
+  %fetch = phi ptr [%result, %entry], [%fetch_next, %ask]
+{fetches}\
+  %fetch_next = getelementptr {scalar}, ptr %fetch, i64 %row
+  %asked_next = add i64 %asked, 1
+  %asking = icmp slt i64 %asked_next, {height}
+  br i1 %asking, label %ask, label %along
 along:
-  %k = phi i64 [0, %entry], [%k_next, %along]
-  %b = phi ptr [%panel, %entry], [%b_next, %along]
+  %k = phi i64 [0, %ask], [%k_next, %along]
+  %b = phi ptr [%panel, %ask], [%b_next, %along]
 {sums}{steps}{ahead}{columns}{places}{products}\
   %b_next = getelementptr {scalar}, ptr %b, i64 %panel_k
   %k_next = add i64 %k, 1
@@ -262,32 +287,28 @@ end:
 """
 
 
-def _fetched(number: _Number, side: str, vectors: int) -> str:
-    """Ask for what the tile reads of one operand FETCHED_AHEAD steps of k later."""
-    lines = [f"  %{side}_far = getelementptr {number.scalar}, ptr %{side}, i64 %far_{side}\n"]
+def _fetched(number: _Number, now: str, side: str, vectors: int) -> str:
+    """Ask for what the tile reads of one operand FETCHED_AHEAD steps of k after what lies at ``now``."""
+    lines = [f"  %{side}_far = getelementptr {number.scalar}, ptr {now}, i64 %far_{side}\n"]
     for c in range(vectors):
         lines.append(f"  %{side}_far{c} = getelementptr {number.vector}, ptr %{side}_far, i64 {c}\n")
         lines.append(f"  call void @llvm.prefetch.p0(ptr %{side}_far{c}, i32 0, i32 3, i32 1)\n")
     return "".join(lines)
 
 
-def _strip_places(scalar: str, height: int) -> tuple[str, str, str]:
-    """What comes before the loop over k, at its head and inside it, so that %a_at<r> is row r's element."""
-    places = "".join(f"  %a_at{r} = getelementptr {scalar}, ptr %a, i64 {r}\n" for r in range(height))
-    head = "  %a = phi ptr [%left, %entry], [%a_next, %along]\n"
-    return "", head, places + f"  %a_next = getelementptr {scalar}, ptr %a, i64 %left_k\n"
-
-
 def _row_places(scalar: str, height: int) -> tuple[str, str, str]:
-    """The same for rows apart. Three rows share a pointer: the processor adds the stride once or twice by itself."""
+    """What comes before the loop over k, at its head and inside it, so that %a_at<r> is row r's element.
+
+    Three rows share a pointer: the processor adds the stride once or twice by itself.
+    """
     starts, head, places = "  %twice = shl i64 %left_row, 1\n", "", ""
     for r in range(height):
         first = r - r % 3
         if r == first:
             starts += f"  %from{r} = mul i64 %left_row, {r}\n"
             starts += f"  %start{r} = getelementptr {scalar}, ptr %left, i64 %from{r}\n"
-            head += f"  %a_at{r} = phi ptr [%start{r}, %entry], [%a_next{r}, %along]\n"
-            places += f"  %a_next{r} = getelementptr {scalar}, ptr %a_at{r}, i64 1\n"
+            head += f"  %a_at{r} = phi ptr [%start{r}, %ask], [%a_next{r}, %along]\n"
+            places += f"  %a_next{r} = getelementptr {scalar}, ptr %a_at{r}, i64 %left_k\n"
         else:
             by = "%left_row" if r == first + 1 else "%twice"
             places += f"  %a_at{r} = getelementptr {scalar}, ptr %a_at{first}, i64 {by}\n"
@@ -301,8 +322,8 @@ def _stored(number: _Number, height: int, vectors: int) -> str:
     store = f"call void @llvm.masked.store.v{lanes}{number.suffix}.p0"
     lines = []
     for r in range(height):
-        lines.append(f"put{r}:\n  %put_row{r} = mul i64 %row, {r}\n")
-        lines.append(f"  %put_at{r} = getelementptr {scalar}, ptr %result, i64 %put_row{r}\n")
+        above = f"ptr %put_at{r - 1}, i64 %row" if r else "ptr %result, i64 0"
+        lines.append(f"put{r}:\n  %put_at{r} = getelementptr {scalar}, {above}\n")
         for c in range(vectors):
             at, last = f"%put_at{r}_{c}", c == vectors - 1
             mask = "%mask" if last else f"<{', '.join(['i1 true'] * lanes)}>"
@@ -332,27 +353,15 @@ def _height(number: _Number, name: str, rows: str) -> str:
     return "".join(lines)
 
 
-def _product(dtype: str, number: _Number) -> str:
+def _product(dtype: str, number: _Number, first_tile: int) -> str:
     scalar, lanes, depth = number.scalar, number.lanes, number.depth
     tallest = max(number.heights)
     strips = (ROWS_PACKED + tallest) * depth + (lanes + 1) * tallest + lanes
     panel = (depth + lanes) * 2 * lanes
     width = 2 * lanes
-    cases = "".join(
-        f"    i64 {4 * h + 2 * (v - 1) + (not strip)}, label %tile_{h}_{v}_{strip}\n" for h, v, strip in _shapes(number)
-    )
-    tiles = "".join(
-        f"""\
-tile_{h}_{v}_{strip}:
-  call void @tile_{dtype}_{h}_{v}_{"strip" if strip else "rows"}(ptr %strip, i64 %left_row, i64 %strip_k, ptr %panel, \
-i64 %panel_k, ptr %cell, i64 %result_row, i64 %rows_left, i64 %depth, {number.mask} %mask, i1 %adding)
-  br label %tile_done
-"""
-        for h, v, strip in _shapes(number)
-    )
     return f"""
-define internal void @packed_gemm_{dtype}(ptr %left, i64 %left_row, i64 %left_column, ptr %right, i64 %right_row, \
-i64 %right_column, ptr %result, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %adds) {{
+define void @packed_gemm_{dtype}(ptr %left, i64 %left_row, i64 %left_column, ptr %right, i64 %right_row, \
+i64 %right_column, ptr %result, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %adds, ptr %table) {{
 entry:
   %strips = alloca [{strips} x {scalar}], align 64
   %packed_panel = alloca [{panel} x {scalar}], align 64
@@ -366,13 +375,11 @@ entry:
   %strips_lie = and i1 %beside, %near
   %in_rows = icmp eq i64 %left_column, 1
   %short = icmp sle i64 %k, {SHORT}
-  %between = and i64 %left_row, {CROWDED // number.size - 1}
+  %between = and i64 %left_row, {number.crowded - 1}
   %spread = icmp ne i64 %between, 0
   %rows_may_lie = or i1 %short, %spread
   %rows_lie = and i1 %in_rows, %rows_may_lie
   %left_lies = or i1 %strips_lie, %rows_lie
-  %not_beside = xor i1 %beside, true
-  %reads_rows = and i1 %rows_lie, %not_beside
   %right_plain = icmp eq i64 %right_column, 1
   %right_near = icmp sle i64 %right_row, {NEAR}
   %few = icmp sle i64 %rows, {FEW}
@@ -457,18 +464,17 @@ tile:
   %in_place = and i1 %left_lies, %is_full
   %strip = select i1 %in_place, ptr %own_strip, ptr %packed_strip
   %strip_k = select i1 %in_place, i64 %left_column, i64 %height
-  %rows_apart = and i1 %in_place, %reads_rows
-  %by_rows = zext i1 %rows_apart to i64
+  %strip_row = select i1 %in_place, i64 %left_row, i64 1
   %row_shift = mul i64 %row, %result_row
   %cell_at = add i64 %row_shift, %j
   %cell = getelementptr {scalar}, ptr %result, i64 %cell_at
-  %height_4 = mul i64 %height, 4
-  %vectors_2 = mul i64 %vectors_less_1, 2
-  %shape_0 = add i64 %height_4, %vectors_2
-  %shape = add i64 %shape_0, %by_rows
-  switch i64 %shape, label %tile_done [
-{cases}  ]
-{tiles}\
+  %place_0 = add i64 %height, %vectors_less_1
+  %place = add i64 %place_0, {first_tile - min(number.heights)}
+  %tile_at = getelementptr ptr, ptr %table, i64 %place
+  %tile_here = load ptr, ptr %tile_at
+  call void %tile_here(ptr %strip, i64 %strip_row, i64 %strip_k, ptr %panel, i64 %panel_k, ptr %cell, \
+i64 %result_row, i64 %rows_left, i64 %depth, {number.mask} %mask, i1 %adding)
+  br label %tile_done
 tile_done:
   %i_next = add i64 %i, %height
   %i_more = icmp slt i64 %i_next, %packed_rows

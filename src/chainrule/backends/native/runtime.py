@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.backends.native.build import runtime_functions
+from chainrule.backends.native.build import load
 from chainrule.backends.native.cores import usable_cores
+from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.backends.native.table import Table
 from chainrule.errors import ArgumentError
 
@@ -32,7 +33,7 @@ class Binding:
 
     slots: int64, the address of each buffer, which may be written between runs. moves: int64 [n, 2], the numbers of
     those that move after a step, and by how many bytes. call: the words that native code reads (see
-    runtime_code.runtime_code), which lie at call_at.
+    runtime_code.runtime_module), which lie at call_at.
     """
 
     table: Table
@@ -100,7 +101,7 @@ class _Native:
     """The runtime's functions, callable. ctypes lets other Python threads run during a call."""
 
     def __init__(self) -> None:
-        at = runtime_functions()
+        at = load([runtime_module()])
         i64 = ctypes.c_int64
         self.worker = at["chainrule_worker"]
         self.run = ctypes.CFUNCTYPE(i64, ctypes.c_void_p, i64)(at["chainrule_run"])

@@ -1,4 +1,4 @@
-"""LLVM IR of the loop that walks a table, of the threads that share its groups, and of matrix products as tasks.
+"""LLVM IR of the loop that walks a table, and of the threads that share its groups.
 
 How threads share a group. All words are in ``@pool``. The *claim* word holds (generation, first block left, blocks
 left). Whoever runs the program writes the group's description while no block is left, then opens it: next generation,
@@ -19,9 +19,12 @@ them sees the other; the system's wait then compares the word again under its ow
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
 import time
+
+from chainrule.backends.native.build import Module, begin
 
 FUTEX_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 """The number of the system call futex on Linux, by machine."""
@@ -46,11 +49,15 @@ CLAIM, DONE, DESCRIPTION, PARKED, BELL, OWNER, WAITING, THREADS, PARK_AFTER, WAI
 LOSS_BORNE, CREDIT, ALONE_FOR, LONGEST_ALONE, DOUBT_AFTER = 600_000, 2_000_000, 8, 50_000_000, 1_000_000_000
 """When threads stop sharing, in ns; see the comment in ``chainrule_run``."""
 
-FUNCTIONS = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule_spin", "chainrule_limits")
+
+def begin_runtime() -> None:
+    """Let what every program needs be made while the caller goes on."""
+    begin([runtime_module()])
 
 
-def runtime_code() -> str:
-    """IR of the functions `FUNCTIONS`.
+@functools.cache
+def runtime_module() -> Module:
+    """The functions that run a table.
 
     chainrule_run(ptr call, i64 steps) -> i64: runs a program; the steps that were completed. call is 16 words:
       groups, their number, starts, tasks, slots, moves (a slot's number and its bytes a step, for each slot that
@@ -62,7 +69,9 @@ def runtime_code() -> str:
     chainrule_limits(i64 threads, i64 park, i64 wait): how many threads share groups, the caller counted; the pauses
       before an idle thread parks; the pauses before the caller sleeps at the end of a group.
     """
-    return _POOL + _pause() + _sleep() + _clock() + _TASKS + _CLAIM + _GROUP + _WORKER + _RUN
+    text = _POOL + _pause() + _sleep() + _clock() + _TASKS + _CLAIM + _GROUP + _WORKER + _RUN
+    functions = ("chainrule_run", "chainrule_worker", "chainrule_forget", "chainrule_spin", "chainrule_limits")
+    return Module(text, functions)
 
 
 def _word(name: str, index: int) -> str:

@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 8
 
 def tiny_gemm_code(dtype: str) -> str:
     """IR of tiny_gemm_<dtype>(left, its row stride, column stride, right, row stride, column stride, result,
-    row stride, rows, columns, k, whether it adds)."""
+    row stride, rows, columns, k, whether it adds, nothing that it reads)."""
     scalar, suffix = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
     v, mask = f"<{LANES} x {scalar}>", f"<{LANES} x i1>"
     lanes = ", ".join(f"i64 {i}" for i in range(LANES))
@@ -25,8 +25,8 @@ declare {v} @llvm.masked.load.v{LANES}{suffix}.p0(ptr, i32, {mask}, {v})
 declare void @llvm.masked.store.v{LANES}{suffix}.p0({v}, ptr, i32, {mask})
 declare {v} @llvm.masked.gather.v{LANES}{suffix}.v{LANES}p0(<{LANES} x ptr>, i32, {mask}, {v})
 
-define internal void @tiny_gemm_{dtype}(ptr %left, i64 %left_row, i64 %left_column, ptr %right, i64 %right_row, \
-i64 %right_column, ptr %result, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %adds) {{
+define void @tiny_gemm_{dtype}(ptr %left, i64 %left_row, i64 %left_column, ptr %right, i64 %right_row, \
+i64 %right_column, ptr %result, i64 %result_row, i64 %rows, i64 %columns, i64 %k, i1 %adds, ptr %table) {{
 entry:
   %buffer = alloca [{DEEPEST} x {v}], align 64
   %contiguous = icmp eq i64 %right_column, 1
