@@ -1,0 +1,152 @@
+"""Telling: whether inputs say anything about their targets, by nearest neighbours and products of columns: no network
+is asked."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from chainrule.record.facts import IndistinctClasses
+
+NEIGHBOURED = 1024
+"""Rows among which each row's nearest neighbour is looked for: all pairs of them are compared."""
+
+FEWEST_PAIRS = 50
+"""Neighbours of two classes from which on it is said whether the inputs tell these apart."""
+
+SLIGHT = 0.2
+"""Cohen's kappa up to which agreement is called slight (Landis & Koch 1977)."""
+
+MOST_PRODUCTS = 3000
+"""Products of columns that are looked at: of 20 columns all of three, of 70 all of two."""
+
+MOST_TARGETS = 128
+"""Classes, or numbers a row, that are looked at."""
+
+FACTORS = 3
+"""Columns of a product."""
+
+TAIL = 3.0
+"""Deviations at which values are cut off, so that no single row decides."""
+
+DRAWN = 50
+"""Orders of the targets that show what chance gives."""
+
+BEYOND = 5.0
+"""Deviations of those beyond which neighbours agree by more than chance."""
+
+BY_CHANCE = 1e-3
+"""How often the largest of all correlations with products may seem more than chance."""
+
+
+def telling(
+    x: np.ndarray, y: np.ndarray, kind: str, image: bool
+) -> tuple[float | None, IndistinctClasses | None]:  # fmt: skip
+    """The association of inputs and targets, and the classes that inputs do not tell apart; None where it is unknown.
+
+    x: [rows, columns], finite; y: targets of the rows; kind: as in TargetFacts; image: whether the columns share one
+    scale. The association is that of `DataFacts`.
+    """
+    if kind == "probabilities":
+        y = y.argmax(axis=1)
+    if kind in ("classes", "probabilities"):
+        x, y = x[y >= 0], y[y >= 0]
+    if len(x) < FEWEST_PAIRS:
+        return None, None
+    x = x.astype(np.float32)
+    near = nearest(x if image else x / np.maximum(x.std(axis=0), 1e-12))
+    if kind not in ("classes", "probabilities"):
+        return association(x, y.reshape(len(y), -1), near), None
+    known, classes = np.unique(y, return_inverse=True)
+    hot = classes[:, None] == np.arange(min(len(known), MOST_TARGETS))
+    return association(x, hot, near), indistinct_classes(known, classes, near)
+
+
+def nearest(x: np.ndarray) -> np.ndarray:
+    """The row that lies nearest to each row of x [rows, columns], by number."""
+    x = x - x.mean(axis=0)
+    away = (x**2).sum(axis=1) - 2 * (x @ x.T)  # what each row adds to all of its own distances changes no order
+    np.fill_diagonal(away, math.inf)
+    return away.argmin(axis=1)
+
+
+def association(x: np.ndarray, y: np.ndarray, near: np.ndarray) -> float | None:
+    """How far inputs go with targets over what chance alone reaches; None where either is constant.
+
+    The larger of two: how nearly targets [rows, k] agree with those of the nearest neighbours, against other orders of
+    the targets; and the largest correlation of a target with a product of up to FACTORS columns, against the bound on
+    the largest of so many chances. A line sees neither a parity nor a ring: the product of their columns and the
+    neighbours do.
+    """
+    x, y = _bounded(x), _bounded(y[:, :MOST_TARGETS])
+    if not x.shape[1] or not y.shape[1]:
+        return None
+    random = np.random.default_rng(0)
+    by_chance = [_agreement(y[random.permutation(len(y))], near) for _ in range(DRAWN)]
+    found = (_agreement(y, near) - float(np.mean(by_chance))) / max(BEYOND * float(np.std(by_chance)), 1e-12)
+    for factors in range(1, FACTORS + 1):
+        if math.comb(x.shape[1] + factors - 1, factors) > MOST_PRODUCTS:
+            break
+        chosen = np.array(list(itertools.combinations_with_replacement(range(x.shape[1]), factors)))
+        products = _bounded(x[:, chosen].prod(axis=2))
+        if products.shape[1]:
+            largest = float(np.abs(products.T @ y).max()) / math.sqrt(len(x))
+            found = max(found, largest / math.sqrt(2 * math.log(products.shape[1] * y.shape[1] / BY_CHANCE)))
+    return found
+
+
+def _agreement(y: np.ndarray, near: np.ndarray) -> float:
+    return float(np.vdot(y, y[near]))
+
+
+def _bounded(values: np.ndarray) -> np.ndarray:
+    """The columns that vary, float32, of mean 0 and deviation 1, with their tails cut off."""
+    for _ in range(2):
+        values = values.astype(np.float32) - values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        deviation = values.std(axis=0)
+        varies = deviation > 1e-6
+        values = np.clip(values[:, varies] / deviation[varies], -TAIL, TAIL)
+    return values
+
+
+def indistinct_classes(known: np.ndarray, classes: np.ndarray, near: np.ndarray) -> IndistinctClasses | None:
+    """Classes that the inputs do not tell apart though they tell them from all others; None if there are none.
+
+    known: the classes' names; classes: of each row, as an index of these. Of many rows, a row and its nearest neighbour
+    have the same class as seldom as chance has it only if no rule tells their classes apart (Cover & Hart 1967: the
+    neighbour errs at most twice as often as the best rule).
+    """
+    if len(known) < 3:
+        return None
+    neighbour = classes[near]
+    group = _tangled(classes, neighbour, len(known))
+    if group is None:
+        return None
+    both = group[classes] & group[neighbour]
+    one = np.where(group, np.flatnonzero(group)[0], np.arange(len(known)))
+    return IndistinctClasses(
+        classes=tuple(map(int, known[group])),
+        told=_kappa(classes[both], neighbour[both], len(known)),
+        merged=_kappa(one[classes], one[neighbour], len(known)),
+    )
+
+
+def _tangled(classes: np.ndarray, neighbour: np.ndarray, count: int) -> np.ndarray | None:
+    """Which of the classes hang together by pairs that agree slightly at most, bool [count]; the largest such group."""
+    linked = np.eye(count, dtype=bool)
+    for i, j in itertools.combinations(range(count), 2):
+        pair = np.isin(classes, (i, j)) & np.isin(neighbour, (i, j))
+        if pair.sum() >= FEWEST_PAIRS and _kappa(classes[pair], neighbour[pair], count) <= SLIGHT:
+            linked[i, j] = linked[j, i] = True
+    for _ in range(count):
+        linked |= linked @ linked
+    largest = linked[linked.sum(axis=1).argmax()]
+    return largest if 1 < largest.sum() < count else None
+
+
+def _kappa(a: np.ndarray, b: np.ndarray, count: int) -> float:
+    """Cohen's kappa of two namings of the same rows: 0 for as much agreement as by chance, 1 for all (Cohen 1960)."""
+    chance = float(np.bincount(a, minlength=count) @ np.bincount(b, minlength=count)) / max(len(a), 1) ** 2
+    return (float(np.mean(a == b)) - chance) / (1 - chance) if len(a) and chance < 1 else 1.0
