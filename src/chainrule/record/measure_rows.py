@@ -52,12 +52,6 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     low, high = x.min(axis=0), x.max(axis=0)
     constant = np.flatnonzero(high == low)
     varying = np.flatnonzero(high > low)
-    seen: dict[bytes, int] = {}
-    pairs = [
-        (first, j)
-        for j, column in zip(map(int, varying), (x.T[varying] + 0.0), strict=True)  # -0 becomes 0
-        if (first := seen.setdefault(column.tobytes(), j)) != j
-    ]
     condition = None
     if 1 < len(varying) <= 128 and len(x) > 2 * len(varying):
         values = np.linalg.eigvalsh(np.corrcoef(x[:, varying], rowvar=False))
@@ -68,10 +62,23 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         constant=tuple(map(int, constant)),
-        duplicated=tuple(pairs),
+        duplicated=_duplicated(x, varying, np.stack([mean, std, low, high])),
         condition=condition,
         # Pixels share one scale: as good a sign as any of flattened images.
         image=image or (x.shape[1] >= 49 and len(np.unique(high[varying])) * 3 < len(varying) + 3),
+    )
+
+
+def _duplicated(x: np.ndarray, varying: np.ndarray, statistics: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Pairs of the varying columns that are equal, each with the first of them; only of those with equal statistics
+    [kinds, columns] all values are looked at."""
+    _, group, counts = np.unique(statistics[:, varying], axis=1, return_inverse=True, return_counts=True)
+    alike = varying[counts[group.reshape(-1)] > 1]
+    seen: dict[bytes, int] = {}
+    return tuple(
+        (first, j)
+        for j, column in zip(map(int, alike), x.T[alike] + 0.0, strict=True)  # -0 becomes 0
+        if (first := seen.setdefault(column.tobytes(), j)) != j
     )
 
 

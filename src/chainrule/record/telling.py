@@ -90,7 +90,7 @@ def association(x: np.ndarray, y: np.ndarray, near: np.ndarray) -> float | None:
         if math.comb(x.shape[1] + factors - 1, factors) > MOST_PRODUCTS:
             break
         chosen = np.array(list(itertools.combinations_with_replacement(range(x.shape[1]), factors)))
-        products = _bounded(x[:, chosen].prod(axis=2))
+        products = x if factors == 1 else _bounded(x[:, chosen].prod(axis=2))
         if products.shape[1]:
             largest = float(np.abs(products.T @ y).max()) / math.sqrt(len(x))
             found = max(found, largest / math.sqrt(2 * math.log(products.shape[1] * y.shape[1] / BY_CHANCE)))
