@@ -67,7 +67,9 @@ def telling(
 def nearest(x: np.ndarray) -> np.ndarray:
     """The row that lies nearest to each row of x [rows, columns], by number."""
     x = x - x.mean(axis=0)
-    away = (x**2).sum(axis=1) - 2 * (x @ x.T)  # what each row adds to all of its own distances changes no order
+    away = x @ x.T
+    away *= -2
+    away += np.einsum("ij,ij->i", x, x)  # what each row adds to all of its own distances changes no order
     np.fill_diagonal(away, math.inf)
     return away.argmin(axis=1)
 
@@ -118,27 +120,28 @@ def indistinct_classes(known: np.ndarray, classes: np.ndarray, near: np.ndarray)
     have the same class as seldom as chance has it only if no rule tells their classes apart (Cover & Hart 1967: the
     neighbour errs at most twice as often as the best rule).
     """
-    if len(known) < 3:
+    count = len(known)
+    if count < 3:
         return None
-    neighbour = classes[near]
-    group = _tangled(classes, neighbour, len(known))
+    pairs = np.bincount(classes * count + classes[near], minlength=count * count).reshape(count, count)
+    group = _tangled(pairs)
     if group is None:
         return None
-    both = group[classes] & group[neighbour]
-    one = np.where(group, np.flatnonzero(group)[0], np.arange(len(known)))
+    one = np.eye(count)[np.where(group, np.flatnonzero(group)[0], np.arange(count))]
     return IndistinctClasses(
         classes=tuple(map(int, known[group])),
-        told=_kappa(classes[both], neighbour[both], len(known)),
-        merged=_kappa(one[classes], one[neighbour], len(known)),
+        told=_kappa(pairs[np.ix_(group, group)]),
+        merged=_kappa(one.T @ pairs @ one),
     )
 
 
-def _tangled(classes: np.ndarray, neighbour: np.ndarray, count: int) -> np.ndarray | None:
-    """Which of the classes hang together by pairs that agree slightly at most, bool [count]; the largest such group."""
+def _tangled(pairs: np.ndarray) -> np.ndarray | None:
+    """Which classes hang together by pairs that agree slightly at most, bool [classes]; the largest such group."""
+    count = len(pairs)
     linked = np.eye(count, dtype=bool)
     for i, j in itertools.combinations(range(count), 2):
-        pair = np.isin(classes, (i, j)) & np.isin(neighbour, (i, j))
-        if pair.sum() >= FEWEST_PAIRS and _kappa(classes[pair], neighbour[pair], count) <= SLIGHT:
+        both = pairs[np.ix_((i, j), (i, j))]
+        if both.sum() >= FEWEST_PAIRS and _kappa(both) <= SLIGHT:
             linked[i, j] = linked[j, i] = True
     for _ in range(count):
         linked |= linked @ linked
@@ -146,7 +149,9 @@ def _tangled(classes: np.ndarray, neighbour: np.ndarray, count: int) -> np.ndarr
     return largest if 1 < largest.sum() < count else None
 
 
-def _kappa(a: np.ndarray, b: np.ndarray, count: int) -> float:
-    """Cohen's kappa of two namings of the same rows: 0 for as much agreement as by chance, 1 for all (Cohen 1960)."""
-    chance = float(np.bincount(a, minlength=count) @ np.bincount(b, minlength=count)) / max(len(a), 1) ** 2
-    return (float(np.mean(a == b)) - chance) / (1 - chance) if len(a) and chance < 1 else 1.0
+def _kappa(pairs: np.ndarray) -> float:
+    """Cohen's kappa of rows counted by their own class and their neighbour's: 0 for as much agreement as by chance, 1
+    for all (Cohen 1960)."""
+    rows = float(pairs.sum())
+    chance = float(pairs.sum(axis=0) @ pairs.sum(axis=1)) / max(rows, 1.0) ** 2
+    return (float(np.trace(pairs)) / rows - chance) / (1 - chance) if rows and chance < 1 else 1.0
