@@ -25,9 +25,9 @@ from benchmarks.healthy import CONVERGED, HEALTHY
 from benchmarks.rows import RowsMissing
 from benchmarks.table import table
 
-SEEDS = (0, 1, 2, 3, 4)
-TUNED = (0, 1, 2)
-"""The seeds on which the rules were made. The others were looked at only when the rules stood."""
+SEEDS = (0, 1, 2, 3, 4, 5, 6)
+TUNED = (0, 1, 2, 3, 4)
+"""The seeds on which the rules were made, or mended when they had missed. The others were looked at only after that."""
 
 FIELD = (
     ("UMLAUT", "50 of 52", "14 of 52", "all 35 of 35"),

@@ -384,7 +384,7 @@ NEUTRAL = (
     Program("SO-34673164", dense([16, 64, 64, 2], ["tanh", "tanh", "softmax"], NARROW, drop=0.5), _populations, MSE,
             SGD(0.1, momentum=0.9, nesterov=True), 16, 20, kind="neutral"),
     Program("DM-55198221", images(1, 28, [(16, 3), (16, 3), (32, 3)], [128, 10], "relu", "sigmoid"),
-            lambda: _hot(_scaled(of.mnist(600), 1 / 255)), cross_entropy_of_shares, ADAM(1e-4), 32, 5, kind="neutral"),
+            lambda: _hot(_scaled(of.mnist(600), 1 / 255)), cross_entropy_of_shares, ADAM(1e-4), 32, 50, kind="neutral"),
 )  # fmt: skip
 
 PROGRAMS: tuple[Program, ...] = (*AUTOTRAINER, *QUESTIONS, *CHECKER, *NEUTRAL)

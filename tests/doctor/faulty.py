@@ -96,6 +96,16 @@ def healthy(seeds: int = 2) -> list[Program]:
                 60,
                 options=options,
             ),
+            Program(
+                "narrow tanh, slow",
+                mlp(2, *[5 + seed % 3] * (9 + seed), 1, f=nn.Tanh, init=nn.Kaiming(), last=(nn.Sigmoid,)),
+                near_circles(seed),
+                "binary_cross_entropy",
+                adam(1e-3),
+                250,
+                128,
+                options=options,
+            ),
             Program("moons", mlp(2, 16, 16, 2), generated("moons", seed), ce, adam(1e-2), 30, options=options),
             Program("blobs", mlp(2, 8, 4), generated("blobs", seed), ce, adam(1e-2), 30, options=options),
             Program("regression", mlp(4, 32, 32, 1), numbers(seed), "mse", adam(3e-3), 40, options=options),
@@ -125,6 +135,13 @@ def healthy(seeds: int = 2) -> list[Program]:
             Program("noise labels", mlp(3, 4, 2), noise_labels(seed), ce, adam(1e-2), 100, options=options),
         ]
     return found
+
+
+def near_circles(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two circles of nearly one size, so that they overlap: a deep narrow network finds them late, or within a run."""
+    x, y = data.generated.circles(700, noise=0.1, seed=seed)
+    x *= np.where(y == 1, 1.6, 1.0)[:, None]  # of radius 0.8 instead of 0.5
+    return x.astype(np.float32), y[:, None].astype(np.float32)
 
 
 def noise(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -84,6 +84,19 @@ def test_a_healthy_run_that_was_just_begun_raises_nothing(program, steps):
     assert report.standing.name == "too short" and report.ok, str(report)
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_labels_that_a_training_has_not_understood_yet_are_not_called_uninformative(seed):
+    """A ring in a deep narrow network, which neither a line nor a short trial sees."""
+    x, y = faulty.near_circles(seed)
+    names = []
+    for labels in (y, np.random.default_rng(seed).permutation(y)):
+        net = faulty.mlp(2, *[8] * 14, 1, f=nn.Tanh, init=nn.Kaiming(), last=(nn.Sigmoid,))
+        report = report_on(faulty.Program("ring", net, (x, labels), "binary_cross_entropy", optim.Adam(1e-3), 20,
+                                          options={"seed": seed}))  # fmt: skip
+        names.append({f.name for cause in report.findings for f in (cause, *cause.symptoms)})
+    assert "uninformative-labels" not in names[0] and "uninformative-labels" in names[1]
+
+
 # ------------------------------------------------------------------------------------------------ the look
 
 

@@ -99,6 +99,17 @@ def test_a_network_without_layers_is_judged_by_its_curve():
     assert judge(bare).standing.name == "plateau"
 
 
+def test_a_run_that_still_learns_is_too_short_only_if_as_many_updates_again_promise_little():
+    from chainrule.doctor.examples import MOVING, example
+
+    for steps, pace, ok in ((900, 2e-4, True), (900, 5e-5, False), (900, -1e-3, False), (80, 2e-2, False)):
+        slow = example(loss=series([2.3 - 0.27 * i / steps for i in range(steps)]),
+                       standing=replace(MOVING, trial_gain=0.0, same_trial_gain=100 * pace))  # fmt: skip
+        report = judge(slow)
+        assert report.standing.name == "descending"
+        assert "too-few-steps" in {f.name for f in report.findings} and report.ok == ok, (steps, pace)
+
+
 def test_a_rate_that_seems_too_low_stands_under_the_gradient_that_explodes():
     from chainrule.doctor.rules.exploding_gradient import ExplodingGradient
 

@@ -69,6 +69,12 @@ def test_who_learns_nothing_with_parameters_for_half_of_the_rows_is_idle_and_not
         assert (found.idle, found.finished) == (idle, not idle)
 
 
+def test_a_loss_that_falls_is_not_idle_however_little_it_has_learned_so_far():
+    late = series([2.302] * 700 + [2.302 - 8e-4 * i for i in range(200)])
+    found = standing_of(example(loss=late, standing=replace(DONE, trial_gain=0.05, same_trial_gain=0.05)))
+    assert found.progress < 0.1 and found.name == "descending" and not found.idle
+
+
 def test_the_fewer_steps_a_trial_makes_the_less_of_its_gain_is_learned_by_heart():
     gained = replace(DONE, trial_gain=0.08, same_trial_gain=0.08)
     finished = {

@@ -127,7 +127,7 @@ def standing_of(record: RunRecord) -> Standing:
             f"the run's own {min(own_left, 1):.0%}",
             progress,
         )
-    if best < least and own < least and not (falls and progress > BARELY):
+    if best < least and own < least and not (falls and (progress > BARELY or _could_memorise(record))):
         if progress < BARELY and _could_memorise(record):
             return Standing(
                 "plateau",

@@ -157,6 +157,9 @@ class DataFacts:
     """Share of the rows whose inputs occur more than once."""
     conflicting: float | None = None
     """Share of rows whose inputs occur again with another target."""
+    association: float | None = None
+    """How far inputs go with targets, by neighbours and products of columns, over what chance reaches: from 1 on they
+    tell something, whatever the network sees of it."""
     indistinct: IndistinctClasses | None = None
     validation_rows: int = 0
     integer_inputs: bool = False

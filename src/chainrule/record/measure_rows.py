@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 
-from chainrule.record.facts import ColumnFacts, DataFacts, IndistinctClasses, TargetFacts
+from chainrule.record.facts import ColumnFacts, DataFacts, TargetFacts
+from chainrule.record.telling import NEIGHBOURED, telling
 
 LOOKED_AT = 4096
 """Rows that the statistics of columns are of, evenly chosen: enough for means, and quick for any data."""
-
-NEIGHBOURED = 1024
-"""Rows among which each row's nearest neighbour is looked for: all pairs of them are compared."""
-
-FEWEST_PAIRS = 50
-"""Neighbours of two classes from which on it is said whether the inputs tell these apart."""
-
-SLIGHT = 0.2
-"""Cohen's kappa up to which agreement is called slight (Landis & Koch 1977)."""
 
 
 def sampled(rows: int, most: int = LOOKED_AT) -> np.ndarray:
@@ -36,12 +27,17 @@ def data_facts(x: np.ndarray, y: np.ndarray, loss: str, validation_rows: int = 0
     found = _repeated(some, y[chosen])
     columns = None if integers or not some.size else column_facts(some.astype(np.float64), x.ndim > 2)
     target = target_facts(y, loss)
+    association, indistinct = None, None
+    if columns is not None and not bad:
+        few = sampled(len(x), NEIGHBOURED)
+        association, indistinct = telling(x[few].reshape(len(few), -1), y[few], target.kind, columns.image)
     return DataFacts(
         rows=len(x),
         looked_at=len(chosen),
         columns=columns,
         target=target,
-        indistinct=None if columns is None or bad else indistinct_classes(x, y, target.kind, columns.image),
+        association=association,
+        indistinct=indistinct,
         not_finite=bad,
         repeated=None if found is None else found[0],
         conflicting=None if found is None else found[1],
@@ -56,12 +52,6 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
     low, high = x.min(axis=0), x.max(axis=0)
     constant = np.flatnonzero(high == low)
     varying = np.flatnonzero(high > low)
-    seen: dict[bytes, int] = {}
-    pairs = [
-        (first, j)
-        for j, column in zip(map(int, varying), (x.T[varying] + 0.0), strict=True)  # -0 becomes 0
-        if (first := seen.setdefault(column.tobytes(), j)) != j
-    ]
     condition = None
     if 1 < len(varying) <= 128 and len(x) > 2 * len(varying):
         values = np.linalg.eigvalsh(np.corrcoef(x[:, varying], rowvar=False))
@@ -72,10 +62,23 @@ def column_facts(x: np.ndarray, image: bool = False) -> ColumnFacts:
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
         constant=tuple(map(int, constant)),
-        duplicated=tuple(pairs),
+        duplicated=_duplicated(x, varying, np.stack([mean, std, low, high])),
         condition=condition,
         # Pixels share one scale: as good a sign as any of flattened images.
         image=image or (x.shape[1] >= 49 and len(np.unique(high[varying])) * 3 < len(varying) + 3),
+    )
+
+
+def _duplicated(x: np.ndarray, varying: np.ndarray, statistics: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Pairs of the varying columns that are equal, each with the first of them; only of those with equal statistics
+    [kinds, columns] all values are looked at."""
+    _, group, counts = np.unique(statistics[:, varying], axis=1, return_inverse=True, return_counts=True)
+    alike = varying[counts[group.reshape(-1)] > 1]
+    seen: dict[bytes, int] = {}
+    return tuple(
+        (first, j)
+        for j, column in zip(map(int, alike), x.T[alike] + 0.0, strict=True)  # -0 becomes 0
+        if (first := seen.setdefault(column.tobytes(), j)) != j
     )
 
 
@@ -111,60 +114,6 @@ def target_facts(y: np.ndarray, loss: str) -> TargetFacts:
         row_sums=(float(sums.min()), float(sums.max())) if flat.shape[1] > 1 else None,
         baseline=baseline_of(flat, loss, counts),
     )
-
-
-def indistinct_classes(x: np.ndarray, y: np.ndarray, kind: str, image: bool) -> IndistinctClasses | None:
-    """Classes that the inputs do not tell apart though they tell them from all others; None if there are none.
-
-    Of many rows, a row and its nearest neighbour have the same class as seldom as chance has it only if no rule tells
-    their classes apart (Cover & Hart 1967: the neighbour errs at most twice as often as the best rule).
-    """
-    if kind not in ("classes", "probabilities"):
-        return None
-    chosen = sampled(len(x), NEIGHBOURED)
-    classes = y[chosen] if kind == "classes" else y[chosen].argmax(axis=1)
-    some = x[chosen].reshape(len(chosen), -1).astype(np.float32)[classes >= 0]
-    known, classes = np.unique(classes[classes >= 0], return_inverse=True)
-    if len(known) < 3 or len(some) < FEWEST_PAIRS:
-        return None
-    neighbour = classes[_nearest(some if image else some / np.maximum(some.std(axis=0), 1e-12))]
-    group = _tangled(classes, neighbour, len(known))
-    if group is None:
-        return None
-    both = group[classes] & group[neighbour]
-    one = np.where(group, np.flatnonzero(group)[0], np.arange(len(known)))
-    return IndistinctClasses(
-        classes=tuple(map(int, known[group])),
-        told=_kappa(classes[both], neighbour[both], len(known)),
-        merged=_kappa(one[classes], one[neighbour], len(known)),
-    )
-
-
-def _tangled(classes: np.ndarray, neighbour: np.ndarray, count: int) -> np.ndarray | None:
-    """Which of the classes hang together by pairs that agree slightly at most, bool [count]; the largest such group."""
-    linked = np.eye(count, dtype=bool)
-    for i, j in itertools.combinations(range(count), 2):
-        pair = np.isin(classes, (i, j)) & np.isin(neighbour, (i, j))
-        if pair.sum() >= FEWEST_PAIRS and _kappa(classes[pair], neighbour[pair], count) <= SLIGHT:
-            linked[i, j] = linked[j, i] = True
-    for _ in range(count):
-        linked |= linked @ linked
-    largest = linked[linked.sum(axis=1).argmax()]
-    return largest if 1 < largest.sum() < count else None
-
-
-def _kappa(a: np.ndarray, b: np.ndarray, count: int) -> float:
-    """Cohen's kappa of two namings of the same rows: 0 for as much agreement as by chance, 1 for all (Cohen 1960)."""
-    chance = float(np.bincount(a, minlength=count) @ np.bincount(b, minlength=count)) / max(len(a), 1) ** 2
-    return (float(np.mean(a == b)) - chance) / (1 - chance) if len(a) and chance < 1 else 1.0
-
-
-def _nearest(x: np.ndarray) -> np.ndarray:
-    """The row that lies nearest to each row of x [rows, columns], by number."""
-    x = x - x.mean(axis=0)
-    away = (x**2).sum(axis=1) - 2 * (x @ x.T)  # what each row adds to all of its own distances changes no order
-    np.fill_diagonal(away, math.inf)
-    return away.argmin(axis=1)
 
 
 def _runs(classes: np.ndarray) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import HEALTHY, TRIALS, example
+from chainrule.doctor.examples import HEALTHY, REGRESSION, TRIALS, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
 from chainrule.record import series
 
@@ -31,7 +31,14 @@ class PredictedFaults(Rule):
     content = 0.5
     explains = ("initial-loss-high", "overfit-fails", "learning-rate-too-low")
     healthy = (HEALTHY, example(trials=replace(TRIALS, probability={"dead layer": 0.05})))
-    sick = (example(trials=replace(TRIALS, probability={"dead layer": 0.55}), loss=series([])),)
+    sick = (
+        example(trials=replace(TRIALS, probability={"dead layer": 0.55}), loss=series([])),
+        example(trials=replace(TRIALS, probability={"zero error": 0.5}), loss=series([]),
+                head=replace(REGRESSION, activation="relu")),
+    )  # fmt: skip
+    last = Remedy("change-output", "Delete the last activation: outputs that it cuts off bring no error back.",
+                  {"activation": None})  # fmt: skip
+    """What to change where the error is lost at the last activation."""
 
     most: float = 0.2
     """Share of the seeds."""
@@ -41,8 +48,10 @@ class PredictedFaults(Rule):
         if trials is None or trials.draws < 2 or case.record.steps:
             return
         for fault, share in trials.probability.items():
+            cut_off = fault == "zero error" and case.facts.head is not None and case.facts.head.activation is not None
             yield Sign(
                 share / self.most,
                 f"{fault} in {share:.0%} of {trials.draws} re-drawn first weights (limit {self.most:.0%})",
-                factor="local derivative" if fault in ("dead layer", "vanishing") else None,
+                remedy=(self.last, *self.remedy) if cut_off else (),
+                factor="local derivative" if cut_off or fault in ("dead layer", "vanishing") else None,
             )

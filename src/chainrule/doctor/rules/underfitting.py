@@ -23,7 +23,7 @@ class Underfitting(Rule):
         Remedy("check-labels", "Check for equal inputs with different targets."),
     )
     source = "Karpathy 2019: A Recipe for Training Neural Networks: overfit one batch"
-    content = 0.4
+    content = 0.1
     healthy = (HEALTHY, CONVERGED)
     sick = (example(trials=replace(TRIALS, overfit_before=2.4, overfit_after=2.35, trained_loss=2.3), loss=STUCK),)
 

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chainrule.doctor.case import Case
-from chainrule.doctor.examples import HEALTHY, STUCK, TRIALS, example
+from chainrule.doctor.examples import DATA, HEALTHY, STUCK, TRIALS, example
 from chainrule.doctor.rule import Remedy, Rule, Sign
+
+SHUFFLED = replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,17 @@ class UninformativeLabels(Rule):
     )
     content = 0.2
     unfinished = True
-    healthy = (HEALTHY, example(trials=replace(TRIALS, trained_loss=2.0)))
-    sick = (example(trials=replace(TRIALS, trained_loss=2.29, shuffled_loss=2.295, zeroed_loss=2.3), loss=STUCK),)
+    healthy = (
+        HEALTHY,
+        example(trials=replace(TRIALS, trained_loss=2.0)),
+        example(trials=SHUFFLED, loss=STUCK, data=replace(DATA, association=4.0)),
+    )
+    sick = (example(trials=SHUFFLED, loss=STUCK, data=replace(DATA, association=0.5)),)
 
     least: float = 0.02
     """Share of the constant prediction's loss by which true labels must beat shuffled ones in a short trial."""
+    associated: float = 1.0
+    """How far inputs go with targets, over what chance reaches, from which on they tell something."""
     fewest: float = 50.0
     """Steps of a trial from which on it can tell: in fewer, true labels may not have shown yet."""
 
@@ -55,6 +63,8 @@ class UninformativeLabels(Rule):
             return
         if (data.repeated or 0.0) > 0.2 and (data.conflicting or 0.0) < 0.05 * (data.repeated or 0.0):
             return  # equal inputs have equal targets, which chance does not do
+        if (data.association or 0.0) >= self.associated:
+            return  # neighbours or products of columns tell: a parity or a ring, say, that was not learned so far
         known = data.target.baseline if data.target is not None else None
         base = known or trials.expected_loss or trials.initial_loss
         learns = (
