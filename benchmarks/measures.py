@@ -213,16 +213,17 @@ def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | No
 
 
 def probes(choice: Choice) -> Figures:
-    """What probes cost ``fit``, in every update and sampled: pairs of turns of the same fit with and without them."""
+    """What probes cost ``fit``, sampled and in every update: blocks of updates, and all that lies between updates."""
     from benchmarks.probing import overheads
 
     rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
-    lines = [[f"{r['workload']} {r['probes']}", str(r["pairs"]), duration(r["with"]), duration(r["without"]),
-              f"{100 * r['median']:+.2f} %", f"{100 * r['overhead']:+.2f} %",
-              f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %"]
+    shares = ("inside", "between", "overhead")
+    lines = [[f"{r['workload']} {r['probes']}", f"{100 * r['share']:.2f} %", duration(r["update"]), str(r["blocks"]),
+              *(f"{100 * r[share]:+.2f} %" for share in shares), f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %",
+              duration(max(r["once"], 0.0))]
              for r in rows]  # fmt: skip
-    header = ["probes", "pairs of turns", "update with", "without", "median of pairs", "overhead", "95 % interval"]
-    return Figures(rows, table(header, lines), {})
+    header = ["probes", "measured", "update without", "pairs", "in updates", "between", "overhead", "95 % interval"]
+    return Figures(rows, table([*header, "once"], lines), {})
 
 
 def diagnosis(choice: Choice) -> Figures:

@@ -543,7 +543,7 @@ class _Trainer:
             if code not in self.warned:
                 self.warned.add(code)
                 bar.say(sentence)
-        self.warn_after = time.monotonic() + 400 * (time.monotonic() - began)
+        self.warn_after = time.monotonic() + WARNING * (time.monotonic() - began)
 
     def _measured(self) -> dict[str, float]:
         position = self.position
@@ -689,6 +689,9 @@ def _length(rows: slice) -> int:
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 SECONDS_BETWEEN_FLUSHES = 0.25
+
+WARNING = 1000
+"""Times as long as a look for signs of trouble took, nobody looks again: a tenth of what sampled probes may cost."""
 
 SECONDS_BETWEEN_MEASUREMENTS = 1.0
 """Each time costs a few milliseconds, however much was measured."""
