@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,21 @@ def probes(choice: Choice) -> Figures:
     return Figures(rows, table([*header, "once"], lines), {})
 
 
+def watch(choice: Choice) -> Figures:
+    """What ``cr.watch`` costs a loop of PyTorch: the same steps with and without it, in turns."""
+    if find_spec("torch") is None:
+        return Figures([], "", {"watch": "needs PyTorch: pip install -e '.[peers]'"})
+    from benchmarks.watching import STEPS, costs
+
+    rows = costs(choice.seconds, choice.rounds)
+    lines = [[r["network"], str(r["rounds"]), duration(r["step"]), f"{r['measured']} of {STEPS}", duration(r["each"]),
+              duration(max(r["other"], 0.0)), f"{100 * r['overhead']:+.1f} %",
+              f"{100 * r['low']:+.1f} to {100 * r['high']:+.1f} %", f"{100 * r['long']:+.1f} %"]
+             for r in rows]  # fmt: skip
+    header = ["watch", "rounds", "step", "measured", "each adds", "others", "overhead", "95 % interval", "long run"]
+    return Figures(rows, table(header, lines), {})
+
+
 def diagnosis(choice: Choice) -> Figures:
     """Seconds of the doctor: before training on 60,000 rows, and on the record of a long run."""
     from benchmarks.diagnosing import doctor_times
@@ -242,5 +258,6 @@ MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "memory": memory,
     "scaling": scaling,
     "probes": probes,
+    "watch": watch,
     "diagnosis": diagnosis,
 }

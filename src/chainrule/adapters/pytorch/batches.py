@@ -105,10 +105,11 @@ class Batches:
 
     def settled(self) -> bool:
         """Whether further marks would tell nothing new: a whole second round was seen, or enough without one."""
+        if len(self._marks) >= MARKED_STEPS:
+            return True
         marks = self.marks()
         again = next((i for i in range(1, len(marks)) if marks[i] == marks[0]), len(marks))
-        repeated = 1 < again <= len(marks) / 2
-        return repeated or len(marks) >= MARKED_STEPS or bool(self.shuffled())
+        return 1 < again <= len(marks) / 2 or bool(self.shuffled())
 
     def distinct(self) -> list[Batch]:
         """The kept batches in the order in which they came, each once."""

@@ -47,8 +47,10 @@ class Holder:
 
     def look(self) -> None:
         """Remember the gradients as they are."""
-        gradients = [p.grad for p in self.followed]
-        self.state = [(g, -1 if g is None else g._version) for g in gradients]
+        self.state = state = []
+        for p in self.followed:
+            gradient = p.grad
+            state.append((gradient, -1 if gradient is None else gradient._version))
 
     def touched(self) -> bool:
         """Whether the gradients were changed or dropped since `look`."""

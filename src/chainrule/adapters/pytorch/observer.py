@@ -24,9 +24,9 @@ from chainrule.record import Measurement, Quantity
 FIRST = 10
 """Steps at the beginning of which every one is measured."""
 
-GROWTH = 1.25
+GROWTH = 1.5
 LONGEST = 100
-"""After those, the step that is measured next is a quarter later, but at most a hundred steps: 1 % in a long run."""
+"""After those, the step that is measured next is half as many later, at most a hundred steps: 1 % in a long run."""
 
 MOST_KEPT = 2**25
 """Numbers of a model whose first weights are kept for trials: 128 MB."""
@@ -79,8 +79,8 @@ class Observer:
     """Whether the step is measured or its batch may be kept, so that model, criterion and loss are looked at."""
     _enough: bool = False
     """Whether the order of the batches is known."""
-    _hung: dict[str, list[Any]] = field(default_factory=lambda: {"model": [], "layers": [], "criterion": []})
-    """Handles of the hooks of modules, while they hang."""
+    _hung: dict[str, list[Any]] = field(default_factory=dict)
+    """Handles of the hooks of modules by what they hang on: "model", its "output", "layers", "criterion"."""
     _next: int = 0
     _scaler: Any = None
     _pending: list[Batch] = field(default_factory=list)
@@ -103,8 +103,6 @@ class Observer:
     _random: Any = None
     _parents: dict[Use, dict[Use, tuple[str, ...]]] = field(default_factory=dict)
     _before: dict[str, Any] = field(default_factory=dict)
-    _inside: Any = None
-    """The optimizer whose step runs."""
 
     @property
     def steps(self) -> int:
@@ -144,7 +142,7 @@ class Observer:
     def detach(self) -> None:
         """Take the hooks away; what was seen stays."""
         self._stack.close()
-        self._hang(model=False, layers=False, criterion=False)
+        self._hang(())
         self.now.on = False
         self.now.forget()
 
@@ -208,7 +206,7 @@ class Observer:
         self._entered = False
         if isinstance(out, torch.Tensor):
             self.output = tuple(out.shape)
-            if self._looks and self._pending and out.requires_grad:
+            if self._pending and out.requires_grad:
                 self._pending[-1] = Batch(self._pending[-1].args, self._pending[-1].kwargs, None, out.detach())
 
     def judged(self, module: Any, args: tuple, out: Any) -> None:
@@ -338,7 +336,6 @@ class Observer:
     def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         if not self._ours(optimizer):
             return
-        self._inside = optimizer
         # The optimizer itself comes first among the arguments of its step.
         closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         self.loop.before_step(optimizer, closure)
@@ -349,7 +346,6 @@ class Observer:
     def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         if not self._ours(optimizer):
             return
-        self._inside = None
         self.loop.after_step(optimizer)
         self.rates.append(float(optimizer.param_groups[0]["lr"]))
         self.loop.evaluating += self._evaluates() if self._eval is None else self._eval
@@ -362,7 +358,7 @@ class Observer:
         if self.now.on:
             with self._guard("the measurement of a step"):
                 self._measure()
-            self._enough = self.batches.settled()
+            self._enough = self._enough or (self.steps >= FIRST and self.batches.settled())
         self.loop.steps += 1
         self._clear()
         if self.on_step is not None:
@@ -383,38 +379,40 @@ class Observer:
 
     def _begin_step(self, measured: bool) -> None:
         self.now.on = measured
-        self._looks = measured or self.batches.wants_more() or self.steps < FIRST
-        self._hang(
-            model=self.hidden is None and (self._looks or not self._enough),
-            layers=self.hidden is None and measured,
-            criterion=self._looks and hasattr(self.criterion, "register_forward_hook"),
-        )
+        looks = self._looks = measured or self.loop.steps < FIRST or self.batches.wants_more()
+        wanted: tuple[str, ...] = ()
+        if self.hidden is None and (looks or not self._enough):
+            wanted = ("model", "output", "layers") if measured else ("model", "output") if looks else ("model",)
+        if looks and hasattr(self.criterion, "register_forward_hook"):
+            wanted += ("criterion",)
+        if wanted != tuple(self._hung):
+            self._hang(wanted)
 
-    def _hang(self, **wanted: bool) -> None:
+    def _hang(self, wanted: tuple[str, ...]) -> None:
         """Modules have hooks only while it matters: PyTorch calls one that has any in a slower way."""
-        for where, hooked in wanted.items():
-            hung = self._hung[where]
-            if hooked and not hung:
-                hung += self._hooks(where)
-            elif hung and not hooked:
-                while hung:
-                    hung.pop().remove()
+        for where in [*self._hung]:
+            if where not in wanted:
+                for handle in self._hung.pop(where):
+                    handle.remove()
+        self._hung = {where: self._hung.get(where) or self._hooks(where) for where in wanted}
 
     def _hooks(self, where: str) -> list[Any]:
         if where == "layers":
             return [tap(layer, self.now, lambda: self._entered) for layer in self.layers]
         if where == "criterion":
             return [self.criterion.register_forward_hook(self.judged)]
-        return [self.model.register_forward_pre_hook(self.entering, with_kwargs=True),
-                self.model.register_forward_hook(self._leaving, always_call=True)]  # fmt: skip
+        if where == "output":
+            return [self.model.register_forward_hook(self._leaving, always_call=True)]
+        return [self.model.register_forward_pre_hook(self.entering, with_kwargs=True)]
 
     def _wanted(self) -> bool:
         """Whether the step that begins now is measured."""
+        made = self.loop.steps
         if self.every is not None:
-            return self.steps % self.every == 0
-        if self.steps < self._next:
+            return made % self.every == 0
+        if made < self._next:
             return False
-        self._next = self.steps + (1 if self.steps < FIRST else min(math.ceil(self.steps * (GROWTH - 1)), LONGEST))
+        self._next = made + (1 if made < FIRST else min(math.ceil(made * (GROWTH - 1)), LONGEST))
         return True
 
     def _measure(self) -> None:
