@@ -228,17 +228,27 @@ def probes(choice: Choice) -> Figures:
 
 
 def watch(choice: Choice) -> Figures:
-    """What ``cr.watch`` costs a loop of PyTorch: the same steps with and without it, in turns."""
+    """What ``cr.watch`` costs a loop of PyTorch: blocks of steps that it sees beside blocks that it does not."""
     if find_spec("torch") is None:
         return Figures([], "", {"watch": "needs PyTorch: pip install -e '.[peers]'"})
     from benchmarks.watching import STEPS, costs
 
     rows = costs(choice.seconds, choice.rounds)
     lines = [[r["network"], str(r["rounds"]), duration(r["step"]), f"{r['measured']} of {STEPS}", duration(r["each"]),
-              duration(max(r["other"], 0.0)), f"{100 * r['overhead']:+.1f} %",
+              duration(max(r["later"], 0.0)), f"{100 * r['overhead']:+.1f} %",
               f"{100 * r['low']:+.1f} to {100 * r['high']:+.1f} %", f"{100 * r['long']:+.1f} %"]
              for r in rows]  # fmt: skip
-    header = ["watch", "rounds", "step", "measured", "each adds", "others", "overhead", "95 % interval", "long run"]
+    header = [
+        "watch",
+        "rounds",
+        "step",
+        "measured",
+        "each adds",
+        "others later",
+        "overhead",
+        "95 % interval",
+        "long run",
+    ]
     return Figures(rows, table(header, lines), {})
 
 

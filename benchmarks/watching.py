@@ -1,10 +1,10 @@
-"""What `cr.watch` costs a training loop of PyTorch: the same steps with and without it, in turns."""
+"""What `cr.watch` costs a training loop of PyTorch: steps that it sees between steps that it does not."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ STEPS, BATCHES = 800, 100
 LONG = 100
 """Steps from one that is measured to the next in a long run."""
 
-RESAMPLED = 1000
+BLOCK = 5
+"""Steps that are watched, and then as many that are not."""
+
+AFTER, NEIGHBOURS = 3, 50
+"""Steps after one that is measured; and those that are taken together where none is."""
+
+RESAMPLED = 200
 
 Made = tuple[Any, tuple[int, ...], int]
 """(a network, the shape of a row, rows in a batch)"""
@@ -47,49 +53,56 @@ NETWORKS: dict[str, Callable[[], Made]] = {
 def costs(seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row for each network: the share of the time of `STEPS` steps that watching them takes.
 
-    Each round trains the network twice from its beginning, in an order drawn anew: watched and not. Every step is
-    compared with that of the same number in the same round, as the machine is the same for neighbours. Those that are
+    Each round watches the network from its beginning. Between blocks of watched steps stand blocks of steps with all
+    hooks taken away, so that each watched step is compared with those a hundredth of a second from it. Steps that are
     measured have the same numbers in every round, so the median of the rounds leaves out only what else a machine does.
     """
-    order, rows = random.Random(0), []
+    rows = []
     for name, make in NETWORKS.items():
-        measured = _trained(make, watched=True)[1]  # and what is imported and compiled once is so now
-        taken: dict[bool, list[np.ndarray]] = {True: [], False: []}
-        until = time.perf_counter() + seconds * 2
-        while len(taken[True]) < rounds or time.perf_counter() < until:
-            first = order.random() < 0.5
-            for watched in (first, not first):
-                taken[watched].append(_trained(make, watched)[0])
-        found = _compared(np.array(taken[True]), np.array(taken[False]), measured)
-        rows.append({"network": name, "rounds": len(taken[True]), "measured": len(measured), **found})
+        extra, plain = [], []
+        _watched(make)  # and what is imported and compiled once is so now
+        until = time.perf_counter() + seconds
+        while len(extra) < rounds or time.perf_counter() < until:
+            seen, unseen, measured = _watched(make)
+            around = np.median(np.hstack([unseen[:-1], unseen[1:]]), axis=1, keepdims=True)
+            extra.append((seen - around).ravel())
+            plain.append(unseen)
+        found = _costs(np.array(extra), float(np.median(plain)), measured)
+        rows.append({"network": name, "rounds": len(extra), "measured": len(measured), **found})
     return rows
 
 
-def _compared(watched: np.ndarray, plain: np.ndarray, measured: list[int]) -> dict[str, float]:
-    """watched, plain: seconds. [rounds, steps]"""
-    random, n = np.random.default_rng(0), len(watched)
-    draws = random.integers(0, n, (RESAMPLED, n))
-    low, high = np.quantile([_overhead(watched[draw], plain[draw]) for draw in draws], (0.025, 0.975))
-    step, extra = float(np.median(plain)), np.median(watched - plain, axis=0)
-    each, other = float(np.median(extra[measured])), float(np.median(np.delete(extra, measured)))
+def _costs(extra: np.ndarray, step: float, measured: list[int]) -> dict[str, float]:
+    """extra: seconds that each watched step takes more. [rounds, steps]"""
+    random, n = np.random.default_rng(0), len(extra)
+    found = [_usual(extra[random.integers(0, n, n)], measured).mean() / step for _ in range(RESAMPLED)]
+    low, high = np.quantile(found, (0.025, 0.975))
+    usual = _usual(extra, measured)
+    each, later = float(np.median(usual[measured])), float(np.median(usual[STEPS // 2 :]))
     return {
         "step": step,
         "each": each,
-        "other": other,
-        "overhead": _overhead(watched, plain),
+        "later": later,
+        "overhead": float(usual.mean() / step),
         "low": float(low),
         "high": float(high),
-        "long": (other + each / LONG) / step,
+        "long": (later + each / LONG) / step,
     }
 
 
-def _overhead(watched: np.ndarray, plain: np.ndarray) -> float:
-    """Of the steps together."""
-    return float(np.median(watched - plain, axis=0).sum() / np.median(plain, axis=0).sum())
+def _usual(extra: np.ndarray, measured: list[int]) -> np.ndarray:
+    """The same without what else the machine did: of each step that was measured, and of the few after it, which find
+    the caches changed, the median of the rounds; of all others that of their neighbours, too. [steps]"""
+    usual = np.median(extra, axis=0)
+    near = np.isin(np.arange(STEPS), np.add.outer(np.arange(1 + AFTER), measured))
+    for first in range(0, STEPS, NEIGHBOURS):
+        others = first + np.flatnonzero(~near[first : first + NEIGHBOURS])
+        usual[others] = np.median(extra[:, others])
+    return usual
 
 
-def _trained(make: Callable[[], Made], watched: bool) -> tuple[np.ndarray, list[int]]:
-    """(seconds of each step, the numbers of those that were measured)"""
+def _watched(make: Callable[[], Made]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """(seconds of watched steps, of those between them, numbers of the steps that were measured). [blocks, BLOCK]"""
     import torch
     from torch import nn
 
@@ -98,17 +111,45 @@ def _trained(make: Callable[[], Made], watched: bool) -> tuple[np.ndarray, list[
     data, labels = torch.randn(BATCHES * rows, *shape), torch.randint(0, 10, (BATCHES * rows,))
     batches = list(zip(data.split(rows), labels.split(rows), strict=True))
     optimizer, criterion = torch.optim.Adam(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
-    taken = np.zeros(STEPS)
-    began = time.perf_counter()
-    watch = cr.watch(model, optimizer, loss=criterion).__enter__() if watched else None
-    for i in range(STEPS):
-        x, y = batches[i % BATCHES]
-        optimizer.zero_grad()
-        criterion(model(x), y).backward()
-        optimizer.step()
-        ended = time.perf_counter()
-        taken[i], began = ended - began, ended
-    if watch is None:
-        return taken, []
+
+    def block(first: int) -> list[float]:
+        taken = []
+        for i in range(first, first + BLOCK):
+            x, y = batches[i % BATCHES]
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            criterion(model(x), y).backward()
+            optimizer.step()
+            taken.append(time.perf_counter() - began)
+        return taken
+
+    watch = cr.watch(model, optimizer, loss=criterion).__enter__()
+    seen, unseen = [], []
+    for first in range(0, STEPS, BLOCK):
+        with _let_alone(watch.observer):
+            unseen.append(block(first))
+        seen.append(block(first))
     watch.stop()
-    return taken, sorted({m.step for m in watch.observer.measurements})
+    unseen.append(block(STEPS))
+    return np.array(seen), np.array(unseen), sorted({m.step for m in watch.observer.measurements})
+
+
+@contextmanager
+def _let_alone(observer: Any) -> Iterator[None]:
+    """Nothing of the watch is left until the block ends; its own steps are not counted."""
+    import torch
+    from torch.optim import optimizer
+
+    hooks = (optimizer._global_optimizer_pre_hooks, optimizer._global_optimizer_post_hooks)
+    hung, held, backward = tuple(observer._hung), [dict(h) for h in hooks], torch.autograd.backward
+    observer._hang(())
+    for each in hooks:
+        each.clear()
+    torch.autograd.backward = backward.__wrapped__
+    try:
+        yield
+    finally:
+        torch.autograd.backward = backward
+        for each, before in zip(hooks, held, strict=True):
+            each.update(before)
+        observer._hang(hung)
