@@ -108,21 +108,24 @@ def _twins(layer: Layer, weight: Any) -> float:
 
     rows, bias = weight.reshape(len(weight), -1), dict(layer.parameters).get("bias")
     width = rows.shape[1]
-
-    def marks(of: Any, chosen: Any) -> Any:
-        to = _direction(width + 1, weight.device, of)
-        found = rows[chosen].to(of) @ to[:width]
-        return found if bias is None else found + bias.detach()[chosen].to(of) * to[width]
-
-    # A glance in float32 finds the few that may be twins at a twentieth of the price.
-    rough, order = marks(torch.float32, slice(None)).sort()
+    # A glance in float32 finds the few that may be twins.
+    to = _direction(width + 1, weight.device, torch.float32)
+    rough = rows.float() @ to[:width]
+    if bias is not None:
+        rough = rough + bias.detach().float() * to[width]
+    rough, order = rough.sort()
     near = rough.diff() <= NEAR * rough.abs().max()
     if not near.any():
         return 0.0
     beside = torch.zeros(len(rough), dtype=torch.bool, device=weight.device)
     beside[1:] |= near
     beside[:-1] |= near
-    _, counts = torch.unique(marks(torch.float64, order[beside]), return_counts=True)
+    chosen = rows[order[beside]]
+    if bias is not None:
+        chosen = torch.cat([chosen, bias.detach()[order[beside], None]], dim=1)
+    # A matrix product may add up one row in another order than the next.
+    marks = (chosen.double() * _direction(chosen.shape[1], weight.device, torch.float64)).sum(1)
+    _, counts = torch.unique(marks, return_counts=True)
     return float(counts[counts > 1].sum()) / len(rows)
 
 
