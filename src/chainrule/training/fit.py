@@ -106,8 +106,9 @@ def fit(
     resume:         go on with the unfinished run in ``run_dir``, from its latest whole checkpoint, to the same bits.
     progress:       a progress bar; by default in terminals and notebooks.
     probes:         "every" measures each layer in every update (activation, error, gradient, update, dead units, …),
-                    "sampled" in so few that it costs less than 1 % of the time, None never. What is learned is the same
-                    to the bit. See ``run.measurements``; updates from several batches are not measured.
+                    "sampled" in so few that it costs less than 1 % of the time but in short runs, None never. What is
+                    learned is the same to the bit. See ``run.measurements``; updates from several batches are not
+                    measured.
     backend:        "native" (machine code, the default) or "reference" (NumPy, node by node).
 
     Raises ArgumentError, DataError or ShapeError before the first step if anything does not fit; NonFiniteError when
