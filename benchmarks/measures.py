@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -213,15 +214,41 @@ def _peak_memory(contender: Contender, workload: Workload) -> dict[str, int | No
 
 
 def probes(choice: Choice) -> Figures:
-    """What probes cost ``fit``, in every update and sampled: pairs of turns of the same fit with and without them."""
+    """What probes cost ``fit``, sampled and in every update: blocks of updates, and all that lies between updates."""
     from benchmarks.probing import overheads
 
     rows = [found for workload in choice.workloads for found in overheads(workload, choice.seconds, choice.rounds)]
-    lines = [[f"{r['workload']} {r['probes']}", str(r["pairs"]), duration(r["with"]), duration(r["without"]),
-              f"{100 * r['median']:+.2f} %", f"{100 * r['overhead']:+.2f} %",
-              f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %"]
+    shares = ("inside", "between", "overhead")
+    lines = [[f"{r['workload']} {r['probes']}", f"{100 * r['share']:.2f} %", duration(r["update"]), str(r["blocks"]),
+              *(f"{100 * r[share]:+.2f} %" for share in shares), f"{100 * r['low']:+.2f} to {100 * r['high']:+.2f} %",
+              duration(max(r["once"], 0.0))]
              for r in rows]  # fmt: skip
-    header = ["probes", "pairs of turns", "update with", "without", "median of pairs", "overhead", "95 % interval"]
+    header = ["probes", "measured", "update without", "pairs", "in updates", "between", "overhead", "95 % interval"]
+    return Figures(rows, table([*header, "once"], lines), {})
+
+
+def watch(choice: Choice) -> Figures:
+    """What ``cr.watch`` costs a loop of PyTorch: blocks of steps that it sees beside blocks that it does not."""
+    if find_spec("torch") is None:
+        return Figures([], "", {"watch": "needs PyTorch: pip install -e '.[peers]'"})
+    from benchmarks.watching import STEPS, costs
+
+    rows = costs(choice.seconds, choice.rounds)
+    lines = [[r["network"], str(r["rounds"]), duration(r["step"]), f"{r['measured']} of {STEPS}", duration(r["each"]),
+              duration(max(r["later"], 0.0)), f"{100 * r['overhead']:+.1f} %",
+              f"{100 * r['low']:+.1f} to {100 * r['high']:+.1f} %", f"{100 * r['long']:+.1f} %"]
+             for r in rows]  # fmt: skip
+    header = [
+        "watch",
+        "rounds",
+        "step",
+        "measured",
+        "each adds",
+        "others later",
+        "overhead",
+        "95 % interval",
+        "long run",
+    ]
     return Figures(rows, table(header, lines), {})
 
 
@@ -241,5 +268,6 @@ MEASURES: dict[str, Callable[[Choice], Figures]] = {
     "memory": memory,
     "scaling": scaling,
     "probes": probes,
+    "watch": watch,
     "diagnosis": diagnosis,
 }

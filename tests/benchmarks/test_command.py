@@ -49,6 +49,20 @@ def test_memory_of_a_training_process_is_reported(tmp_path):
     assert size is None or 2**23 < size < 2**32
 
 
+def test_what_probes_cost_is_told_for_every_way_of_measuring(tmp_path):
+    found, text = figures(tmp_path, "probes", "mlp-tiny", "--seconds", 0.02, "--rounds", 1)
+    rows = {row["probes"]: row for row in found["results"]}
+    assert list(rows) == ["none, again", "sampled", "sampled, short run", "every"]
+    assert rows["none, again"]["share"] == 0
+    assert 0 < rows["sampled"]["share"] < 0.1
+    assert rows["every"]["share"] == 1
+    for row in rows.values():
+        assert row["blocks"] > 0
+        assert row["low"] <= row["overhead"] <= row["high"]
+        assert row["overhead"] == pytest.approx(row["inside"] + row["between"])
+    assert "95 % interval" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -106,8 +106,9 @@ def fit(
     resume:         go on with the unfinished run in ``run_dir``, from its latest whole checkpoint, to the same bits.
     progress:       a progress bar; by default in terminals and notebooks.
     probes:         "every" measures each layer in every update (activation, error, gradient, update, dead units, …),
-                    "sampled" in so few that it costs less than 1 % of the time, None never. What is learned is the same
-                    to the bit. See ``run.measurements``; updates from several batches are not measured.
+                    "sampled" in so few that it costs less than 1 % of the time but in short runs, None never. What is
+                    learned is the same to the bit. See ``run.measurements``; updates from several batches are not
+                    measured.
     backend:        "native" (machine code, the default) or "reference" (NumPy, node by node).
 
     Raises ArgumentError, DataError or ShapeError before the first step if anything does not fit; NonFiniteError when
@@ -543,7 +544,7 @@ class _Trainer:
             if code not in self.warned:
                 self.warned.add(code)
                 bar.say(sentence)
-        self.warn_after = time.monotonic() + 400 * (time.monotonic() - began)
+        self.warn_after = time.monotonic() + WARNING * (time.monotonic() - began)
 
     def _measured(self) -> dict[str, float]:
         position = self.position
@@ -689,6 +690,9 @@ def _length(rows: slice) -> int:
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 
 SECONDS_BETWEEN_FLUSHES = 0.25
+
+WARNING = 1000
+"""Times as long as a look for signs of trouble took, nobody looks again: a tenth of what sampled probes may cost."""
 
 SECONDS_BETWEEN_MEASUREMENTS = 1.0
 """Each time costs a few milliseconds, however much was measured."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from chainrule.compiler import Part, Parts
-from chainrule.graph import Graph, Tensor, no_grad, placeholder, tensor, trace
+from chainrule.graph import Graph, Tensor, no_grad, placeholder, trace
 from chainrule.ops import add, subtract
 from chainrule.spec import INT64, TensorSpec
 from chainrule.training.probes import Probes
@@ -68,9 +68,13 @@ def _update_by_parameter(state: TrainingState, writes: tuple[TensorSpec, ...], p
 
 def evaluated_sums(probes: Probes, names: Sequence[str], *kinds: Iterable[np.ndarray]) -> list[np.ndarray]:
     """The same sums by the reference. kinds: weights, gradients and by how much weights moved, each as ``names``."""
-    given = [{n: tensor(a.reshape(matrix_shape(a.shape))) for n, a in zip(names, k, strict=False)} for k in kinds]
+    given = [{n: _as_it_is(a.reshape(matrix_shape(a.shape))) for n, a in zip(names, k, strict=False)} for k in kinds]
     with no_grad(), np.errstate(all="ignore"):
         return [x.value("a probe") for x in probes.sums_of_update(*given)]
+
+
+def _as_it_is(array: np.ndarray) -> Tensor:
+    return Tensor(TensorSpec(array.shape, array.dtype), array)
 
 
 def matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

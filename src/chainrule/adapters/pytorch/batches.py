@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class Batch:
     target: Any
     prediction: Any = None
 
-    @property
+    @cached_property
     def x(self) -> Any:
         """The first tensor that the model took."""
         return first_tensor((*self.args, *self.kwargs.values()))
@@ -51,8 +52,7 @@ class Batches:
 
     def keep(self, batch: Batch) -> None:
         """Keep a copy of a batch, if there is room."""
-        x = batch.x
-        if x is None or not x.dim() or not self.wants_more():
+        if not self.wants_more() or (x := batch.x) is None or not x.dim():
             return
         self._numbers += x.numel()
         self._kept_rows += len(x)
@@ -66,7 +66,7 @@ class Batches:
         self.largest = max(self.largest, self.rows)
         if len(self._marks) < MARKED_STEPS and self.rows:
             apart = max((self.rows - 1) // 2, 1)
-            rows = x.detach()[::apart][:3]
+            rows = (x.detach() if x.requires_grad else x)[: 2 * apart + 1 : apart]
             found = rows.sum(tuple(range(1, x.dim())), dtype=torch.float32) if x.dim() > 1 else rows.float()
             # Of fewer than three rows the sums come again.
             self._marks.append(found if self.rows > 2 else found.repeat(3)[:3])
@@ -102,6 +102,14 @@ class Batches:
         if again is None and len(set(marks)) == len(marks) and self.loader_rows and self.largest:
             return True if len(marks) > 1.5 * self.loader_rows / self.largest else None
         return None
+
+    def settled(self) -> bool:
+        """Whether further marks would tell nothing new: a whole second round was seen, or enough without one."""
+        if len(self._marks) >= MARKED_STEPS:
+            return True
+        marks = self.marks()
+        again = next((i for i in range(1, len(marks)) if marks[i] == marks[0]), len(marks))
+        return 1 < again <= len(marks) / 2 or bool(self.shuffled())
 
     def distinct(self) -> list[Batch]:
         """The kept batches in the order in which they came, each once."""

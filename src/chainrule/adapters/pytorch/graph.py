@@ -95,6 +95,22 @@ def feeders(node: Any, layers: frozenset) -> dict[Any, tuple[str, ...]]:
     return found
 
 
+def readers(loss: Any) -> dict[int, int]:
+    """How many nodes read each parameter, by its id."""
+    found: dict[int, int] = {}
+    waiting, known = [loss.grad_fn], {loss.grad_fn}
+    while waiting:
+        for below, _ in waiting.pop().next_functions:
+            if below is None:
+                continue
+            if hasattr(below, "variable"):
+                found[id(below.variable)] = found.get(id(below.variable), 0) + 1
+            elif below not in known:
+                known.add(below)
+                waiting.append(below)
+    return found
+
+
 def _users(root: Any) -> dict[Any, list[Any]]:
     users: dict[Any, list[Any]] = {root: []}
     waiting = [root]

@@ -47,13 +47,18 @@ class Holder:
 
     def look(self) -> None:
         """Remember the gradients as they are."""
-        self.state = [(p.grad, -1 if p.grad is None else p.grad._version) for p in self.followed]
+        self.state = state = []
+        for p in self.followed:
+            gradient = p.grad
+            state.append((gradient, -1 if gradient is None else gradient._version))
 
     def touched(self) -> bool:
         """Whether the gradients were changed or dropped since `look`."""
-        return [(id(p.grad), -1 if p.grad is None else p.grad._version) for p in self.followed] != [
-            (id(g), v) for g, v in self.state
-        ]
+        for p, (before, version) in zip(self.followed, self.state, strict=True):
+            now = p.grad
+            if now is not before or (now is not None and now._version != version):
+                return True
+        return False
 
     def present(self) -> bool:
         """Whether any followed gradient is not 0. Waits for a GPU."""

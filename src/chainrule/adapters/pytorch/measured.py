@@ -18,6 +18,9 @@ from chainrule.record import Measurement, Quantity
 STEEPEST = {"sigmoid": 0.25, "tanh": 1.0}
 LEFT_WHEN_SATURATED = 0.05
 
+NEAR = 1e-5
+"""Of the largest mark: ten times what marks of twins can differ by when they are reckoned in float32."""
+
 
 def measured_of(
     step: int,
@@ -27,10 +30,15 @@ def measured_of(
     before: dict[str, Any],
     gradients: dict[str, float],
     scale: float,
+    own: dict[str, Any],
 ) -> tuple[Measurement, ...]:
-    """Numbers for every layer: all factors for Linear and convolutions, sizes for the rest."""
+    """Numbers for every layer: all factors for Linear and convolutions, sizes for the rest.
+
+    own: gradients of weights to which nothing but the layer's one use added, by layer, multiplied by ``scale``.
+    """
     known = {name: found for name, found in uses.items() if found}
     rows = max((rows_of(found) for found in known.values()), default=0)
+    errors = {name: rms(_joined(use.delta for use in found)) for name, found in known.items()}
     measurements: list[Measurement] = []
     names = [*known, *(y.name for y in layers if y.name not in known)]
     by_name = {y.name: y for y in layers}
@@ -42,13 +50,15 @@ def measured_of(
         n = max(rows, 1)
         values: list[tuple[str, float]] = []
         single = layer.weight is not None and held.count(id(layer.weight)) == 1
-        gradient = _gradient(found, scale) if layer.dense and found else None
+        gradient = None
+        if layer.dense and found:
+            gradient = _gradient(found, scale) if name not in own else own[name] if scale == 1 else own[name] / scale
         size = rms(gradient) if gradient is not None else gradients.get(name) if single else None
         if layer.weight is not None:
             values += _parameter(layer, before, gradient, size)
-        values += _sizes(found, n, scale, None if gradient is None else size)
+        values += _sizes(found, errors.get(name, 0.0), n, scale, None if gradient is None else size)
         values += _units(layer, found, following.get(name))
-        values += _gains(found, above, following.get(name), n, scale)
+        values += _gains(above, errors.get(name), errors.get(names[i + 1]) if above else None)
         measurements += [Measurement(step, name, str(q), float(v)) for q, v in values]
     return tuple(measurements)
 
@@ -96,41 +106,61 @@ def _twins(layer: Layer, weight: Any) -> float:
     """Share of units whose incoming weights and bias equal those of another."""
     import torch
 
-    rows = weight.reshape(len(weight), -1)
-    bias = dict(layer.parameters).get("bias")
+    rows, bias = weight.reshape(len(weight), -1), dict(layer.parameters).get("bias")
+    width = rows.shape[1]
+    # A glance in float32 finds the few that may be twins.
+    to = _direction(width + 1, weight.device, torch.float32)
+    rough = rows.float() @ to[:width]
     if bias is not None:
-        rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
-    mark = rows.double() @ _direction(rows.shape[1], rows.device)
-    _, counts = torch.unique(mark, return_counts=True)
+        rough = rough + bias.detach().float() * to[width]
+    rough, order = rough.sort()
+    near = rough.diff() <= NEAR * rough.abs().max()
+    if not near.any():
+        return 0.0
+    beside = torch.zeros(len(rough), dtype=torch.bool, device=weight.device)
+    beside[1:] |= near
+    beside[:-1] |= near
+    chosen = rows[order[beside]]
+    if bias is not None:
+        chosen = torch.cat([chosen, bias.detach()[order[beside], None]], dim=1)
+    # A matrix product may add up one row in another order than the next.
+    marks = (chosen.double() * _direction(chosen.shape[1], weight.device, torch.float64)).sum(1)
+    _, counts = torch.unique(marks, return_counts=True)
     return float(counts[counts > 1].sum()) / len(rows)
 
 
 @functools.lru_cache(maxsize=64)
-def _direction(width: int, device: Any) -> Any:
+def _direction(width: int, device: Any, dtype: Any) -> Any:
     """A fixed direction, not a random one: the user's random numbers are not touched."""
     import torch
 
-    return torch.sin(torch.arange(1, width + 1, dtype=torch.float64, device=device) ** 2)
+    return torch.sin(torch.arange(1, width + 1, dtype=torch.float64, device=device) ** 2).to(dtype)
 
 
-def _sizes(uses: list[Use], n: int, scale: float, gradient: float | None) -> Iterator[tuple[str, float]]:
-    """Activation, error and their agreement over all uses of the step."""
+def _sizes(
+    uses: list[Use], cotangent: float, n: int, scale: float, gradient: float | None
+) -> Iterator[tuple[str, float]]:
+    """Activation, error and their agreement over all uses of the step. cotangent: rms of all there are."""
     if not uses:
         return
-    tensors = [t for use in uses for t in (use.a, use.z, use.delta) if t is not None and t.is_floating_point()]
-    bad = bad_share(*tensors)
-    yield Quantity.NOT_FINITE, bad
-    error = rms(_joined(use.delta for use in uses)) * n / scale
+    error = cotangent * n / scale
     activation, terms = _activation(uses)
+    out = rms(_joined(use.z for use in uses))
+    bad = 0.0
+    if activation is None or not math.isfinite(cotangent + activation + out):  # numbers of a finite size are finite
+        tensors = [t for use in uses for t in (use.a, use.z, use.delta) if t is not None and t.is_floating_point()]
+        bad = bad_share(*tensors)
+    yield Quantity.NOT_FINITE, bad
     yield Quantity.ERROR, error
     layer = uses[0].layer
     if activation is not None:
         yield Quantity.ACTIVATION, activation
         if activation:
-            yield Quantity.FORWARD_GAIN, rms(_joined(use.z for use in uses)) / activation
+            yield Quantity.FORWARD_GAIN, out / activation
     z = uses[0].z
     if z.dim() and z.shape[0] > 1:
-        yield Quantity.SPREAD, rms((z.float() if z.element_size() < 4 else z).std(dim=0, correction=0))
+        wide = z.float() if z.element_size() < 4 else z
+        yield Quantity.SPREAD, rms(wide - wide.mean(dim=0))
     if bad or not layer.dense or not activation or not error or gradient is None or not math.isfinite(gradient):
         return
     yield Quantity.USES, terms / n
@@ -158,42 +188,45 @@ def _activation(uses: list[Use]) -> tuple[float | None, int]:
 
 def _noise(uses: list[Use], n: int, scale: float, gradient: float) -> float:
     """rms of the standard error of dL/dW over the rows: from each row's length of a and of delta."""
+    a, delta = _row_squares(use.a for use in uses), _row_squares(use.delta for use in uses)
+    squares = float((a * delta).mean()) * (n / scale) ** 2
+    return math.sqrt(max(squares - gradient**2, 0.0) / (n - 1))
+
+
+def _row_squares(tensors: Iterator[Any]) -> Any:
+    """The mean square of each row. float64 [rows]"""
     import torch
 
-    a = torch.cat([use.a.reshape(-1, use.a.shape[-1]).double() for use in uses])
-    delta = torch.cat([use.delta.reshape(-1, use.delta.shape[-1]).double() for use in uses]) * (n / scale)
-    squares = float(((a * a).mean(1) * (delta * delta).mean(1)).mean())
-    return math.sqrt(max(squares - gradient**2, 0.0) / (n - 1))
+    flat = [t.reshape(-1, t.shape[-1]) for t in tensors]
+    norm = torch.linalg.vector_norm
+    return _joined(norm(t, dim=1, dtype=torch.float64).square() / t.shape[1] for t in flat)
 
 
 def _units(layer: Layer, uses: list[Use], activation: str | None) -> Iterator[tuple[str, float]]:
     """Shares of units that pass nothing back, or hardly anything."""
+    import torch
+
     if not uses:
         return
     slopes = [slope(activation, use.z) for use in uses]
-    if any(s is None for s in slopes):
+    if any(s is None or not s.numel() for s in slopes):
         return
     joined = _joined(slopes)
     yield Quantity.LOCAL_DERIVATIVE, rms(joined)
     last = layer.kind.startswith(("Conv", "BatchNorm")) and slopes[0].dim() > 2
-    units = [s.transpose(1, -1).reshape(-1, s.shape[1]) if last else s.reshape(-1, s.shape[-1]) for s in slopes]
-    alive = units[0].any(dim=0)
-    for more in units[1:]:
-        alive = alive | more.any(dim=0)
-    yield Quantity.DEAD, 1 - float(alive.float().mean())
+    units = [s.abs().flatten(2).amax(2) if last else s.abs().reshape(-1, s.shape[-1]) for s in slopes]
+    steepest = torch.cat(units).amax(dim=0)
+    yield Quantity.DEAD, 1 - float((steepest != 0).float().mean())
     if activation in STEEPEST:
         yield Quantity.SATURATED, float((joined.abs() < LEFT_WHEN_SATURATED * STEEPEST[activation]).float().mean())
 
 
-def _gains(
-    uses: list[Use], above: list[Use], activation: str | None, n: int, scale: float
-) -> Iterator[tuple[str, float]]:
-    """What the link from the layer above does to the error: its weights, and this layer's local derivative."""
-    if not uses or not above:
-        return
-    upper = rms(_joined(use.delta for use in above))
-    lower = rms(_joined(use.delta for use in uses))
-    if not upper or not math.isfinite(upper):
+def _gains(above: list[Use], lower: float | None, upper: float | None) -> Iterator[tuple[str, float]]:
+    """What the link from the layer above does to the error: its weights, and this layer's local derivative.
+
+    lower, upper: rms of the cotangents of this layer and of the one above.
+    """
+    if lower is None or not upper or not math.isfinite(upper):
         return
     below = [use.error_below for use in above]
     between = lower if any(e is None for e in below) else rms(_joined(below))

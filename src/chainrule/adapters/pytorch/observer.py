@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.adapters.pytorch import graph
-from chainrule.adapters.pytorch.batches import Batch, Batches, copied, first_tensor
+from chainrule.adapters.pytorch.batches import Batch, Batches, copied
 from chainrule.adapters.pytorch.layers import Layer, follows_mode, hidden_reason, layers_of
 from chainrule.adapters.pytorch.loop import Loop
 from chainrule.adapters.pytorch.measured import measured_of
@@ -19,14 +19,14 @@ from chainrule.adapters.pytorch.patches import classes_with, wrapped
 from chainrule.adapters.pytorch.sizes import bad_share, rms
 from chainrule.adapters.pytorch.trace import Kept
 from chainrule.adapters.pytorch.uses import Pass, Use, rows_of, tap
-from chainrule.record import Measurement
+from chainrule.record import Measurement, Quantity
 
 FIRST = 10
 """Steps at the beginning of which every one is measured."""
 
-GROWTH = 1.25
+GROWTH = 1.5
 LONGEST = 100
-"""After those, the step that is measured next is a quarter later, but at most a hundred steps: 1 % in a long run."""
+"""After those, the step that is measured next is half as many later, at most a hundred steps: 1 % in a long run."""
 
 MOST_KEPT = 2**25
 """Numbers of a model whose first weights are kept for trials: 128 MB."""
@@ -75,24 +75,34 @@ class Observer:
     """Whether what is called now is a trial on a copy."""
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _entered: bool = False
+    _looks: bool = False
+    """Whether the step is measured or its batch may be kept, so that model, criterion and loss are looked at."""
+    _enough: bool = False
+    """Whether the order of the batches is known."""
+    _hung: dict[str, list[Any]] = field(default_factory=dict)
+    """Handles of the hooks of modules by what they hang on: "model", its "output", "layers", "criterion"."""
     _next: int = 0
     _scaler: Any = None
     _pending: list[Batch] = field(default_factory=list)
     _modes: list[Any] = field(default_factory=list)
     _rows_at: int = 0
     """The axis of rows of what the model takes."""
-    _eval: bool = False
+    _eval: bool | None = None
+    """Whether the step's forward pass ran in evaluation mode; None if it was not looked at."""
     _step_losses: list[tuple[Any, bool]] = field(default_factory=list)
     _criterion_pair: tuple[Any, Any] | None = None
     _gradient_sizes: dict[str, float] = field(default_factory=dict)
     _gradients: dict[str, Any] = field(default_factory=dict)
+    _passes: int = 0
+    """Backward passes of the step, if it is measured."""
+    _readers: dict[int, int] = field(default_factory=dict)
+    _own: set[str] = field(default_factory=set)
+    """Layers whose weight's gradient is that of the step's one use of it, and nothing else."""
     _buffers: dict[str, Any] = field(default_factory=dict)
     """As they were when the step's forward pass began."""
     _random: Any = None
     _parents: dict[Use, dict[Use, tuple[str, ...]]] = field(default_factory=dict)
     _before: dict[str, Any] = field(default_factory=dict)
-    _inside: Any = None
-    """The optimizer whose step runs."""
 
     @property
     def steps(self) -> int:
@@ -119,13 +129,6 @@ class Observer:
         self.first_weights = {y.name: _std(y.weight) for y in self.layers}
         for optimizer in self.optimizers:
             self._hold(optimizer)
-        if self.hidden is None:
-            for layer in self.layers:
-                self._hook(tap(layer, self.now, lambda: self._entered))
-            self._hook(self.model.register_forward_pre_hook(self.entering, with_kwargs=True))
-            self._hook(self.model.register_forward_hook(self._leaving, always_call=True))
-        if self.criterion is not None and isinstance(self.criterion, torch.nn.Module):
-            self._hook(self.criterion.register_forward_hook(self.judged))
         self._hook(register_optimizer_step_pre_hook(self._before_step))
         self._hook(register_optimizer_step_post_hook(self._after_step))
         self._stack.enter_context(wrapped(torch.autograd, "backward", self._backward))
@@ -134,11 +137,12 @@ class Observer:
             self._stack.enter_context(wrapped(torch.amp.GradScaler, name, replacement))
         for kind in classes_with(torch.optim.lr_scheduler.LRScheduler, "step"):
             self._stack.enter_context(wrapped(kind, "step", self._scheduled))
-        self.now.on = self._wanted()
+        self._begin_step(self._wanted())
 
     def detach(self) -> None:
         """Take the hooks away; what was seen stays."""
         self._stack.close()
+        self._hang(())
         self.now.on = False
         self.now.forget()
 
@@ -175,14 +179,18 @@ class Observer:
         self._entered = torch.is_grad_enabled()
         if not self._entered:
             return
-        x = first_tensor((*args, *kwargs.values()))
-        self.now.call = object()
-        self.now.rows = int(x.shape[self._rows_at]) if x is not None and x.dim() > self._rows_at else 0
-        self._eval = bool(self._modes) and not any(m.training for m in self._modes)
-        self._pending.append(Batch(args, kwargs, None))
+        batch = Batch(args, kwargs, None)
+        self._pending.append(batch)
+        self._eval = self._evaluates()
         if self.now.on:
+            x = batch.x
+            self.now.call = object()
+            self.now.rows = int(x.shape[self._rows_at]) if x is not None and x.dim() > self._rows_at else 0
             self._random = torch.get_rng_state()
             self._buffers = {n: b.clone() for n, b in self.model.named_buffers()}
+
+    def _evaluates(self) -> bool:
+        return bool(self._modes) and not any(m.training for m in self._modes)
 
     def _row_axis(self) -> int:
         """Recurrent networks take time steps first unless told otherwise."""
@@ -213,19 +221,23 @@ class Observer:
             return run(tensors, *args, **kwargs)
         losses = [tensors] if hasattr(tensors, "grad_fn") else list(tensors)
         self.loop.before_backward()
-        cleared = all(h.cleared for h in self.loop.holders.values()) if self.loop.holders else not self.loop.backwards
-        if cleared and all(p.grad is None or not h.backward for h in self.loop.holders.values() for p in h.followed):
-            self.now.reached, self._step_losses = [], []  # an evaluation of a closure that was thrown away
+        if self._step_losses and self._thrown_away():
+            self.now.reached, self._step_losses = [], []
         versions = self._versions() if self.now.on else {}
         for loss in losses:
-            with self._guard("the autograd graph"):
-                self._read(loss)
+            self._read(loss)
         try:
             return run(tensors, *args, **kwargs)
         finally:
             self.loop.after_backward()
             if self.now.on:
                 self._after_measured_backward(versions)
+
+    def _thrown_away(self) -> bool:
+        """Whether the passes before were an evaluation of a closure whose gradients were cleared."""
+        holders = self.loop.holders.values()
+        cleared = all(h.cleared for h in holders) if holders else not self.loop.backwards
+        return cleared and all(p.grad is None or not h.backward for h in holders for p in h.followed)
 
     def _versions(self) -> dict[int, tuple[int, int]]:
         return {
@@ -237,16 +249,19 @@ class Observer:
         node = loss.grad_fn
         if loss.numel() == 1:
             scaled = self._scaler is not None and self._scaler.is_enabled()
-            value = loss.detach().double()
+            # Reading a number would wait for a GPU; where nobody has to wait, a number is a fifth of the price.
+            value = loss.item() if loss.device.type == "cpu" else loss.detach().double()
             if scaled:
                 value = value / self._scaler.get_scale()
             self._step_losses.append((value, node is not None and graph.plain(node) in ("Div", "Mul") and not scaled))
         if node is None:
             self.loop.without_graph += loss.requires_grad
             return
-        wanted = self.now.on or self.batches.wants_more() or self.steps < FIRST
-        if not wanted or (self.now.started == {} and self.now.on and self.hidden is None):
-            return
+        if self._looks and (self.now.started or not self.now.on or self.hidden is not None):
+            with self._guard("the autograd graph"):
+                self._read_graph(loss)
+
+    def _read_graph(self, loss: Any) -> None:
         ends = set(self.now.started)
         seen = graph.head(loss)
         if seen is not None and (self.seen is None or seen.loss != "custom"):
@@ -258,6 +273,7 @@ class Observer:
             started = self.now.started
             below = {u: graph.feeders(n, frozenset(ends)) for n, u in started.items()}
             self._parents = {u: {started[n]: through for n, through in found.items()} for u, found in below.items()}
+            self._readers = graph.readers(loss)
 
     def _note_head(self, seen: graph.Seen) -> None:
         batch = self._pending[-1] if self._pending else None
@@ -280,6 +296,7 @@ class Observer:
 
     def _after_measured_backward(self, versions: dict[int, tuple[int, int]]) -> None:
         self.measured_backwards += 1
+        self._passes += 1
         for _, p in self.model.named_parameters():
             if p.grad is not None and versions.get(id(p)) != (id(p.grad), p.grad._version):
                 self.reached.add(id(p))
@@ -289,6 +306,11 @@ class Observer:
             for n, p in self.model.named_parameters()
             if p.grad is not None
         }
+        self._own = {
+            y.name for y in self.layers
+            if self._passes == 1 and id(y.weight) not in versions and self._readers.get(id(y.weight)) == 1
+            and _is_as_accumulated(y.weight)
+        }  # fmt: skip
         # Clipping comes after this and would change them.
         self._gradient_sizes = {y.name: rms(y.weight.grad) / scale for y in self.layers if _grad(y.weight) is not None}
 
@@ -314,7 +336,6 @@ class Observer:
     def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         if not self._ours(optimizer):
             return
-        self._inside = optimizer
         # The optimizer itself comes first among the arguments of its step.
         closure = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         self.loop.before_step(optimizer, closure)
@@ -325,16 +346,10 @@ class Observer:
     def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
         if not self._ours(optimizer):
             return
-        self._inside = None
         self.loop.after_step(optimizer)
         self.rates.append(float(optimizer.param_groups[0]["lr"]))
-        self.loop.evaluating += self._eval
-        for value, _ in self._step_losses[:1]:
-            divided = all(was for _, was in self._step_losses)
-            parts = [v for v, _ in self._step_losses]
-            self.losses.append(value if len(parts) == 1 else sum(parts) / (1 if divided else len(parts)))
-        if not self._step_losses:
-            self.losses.append(math.nan)
+        self.loop.evaluating += self._evaluates() if self._eval is None else self._eval
+        self.losses.append(self._step_loss())
         if self._pending:
             batch = self._pending[-1]
             if batch.x is not None:
@@ -343,23 +358,61 @@ class Observer:
         if self.now.on:
             with self._guard("the measurement of a step"):
                 self._measure()
+            self._enough = self._enough or (self.steps >= FIRST and self.batches.settled())
         self.loop.steps += 1
         self._clear()
         if self.on_step is not None:
             self.on_step(self)
 
+    def _step_loss(self) -> Any:
+        if len(self._step_losses) == 1:
+            return self._step_losses[0][0]
+        divided = all(was for _, was in self._step_losses)
+        parts = [value for value, _ in self._step_losses]
+        return sum(parts) / (1 if divided else len(parts)) if parts else math.nan
+
     def _clear(self) -> None:
         self._pending, self._step_losses, self._criterion_pair, self._before = [], [], None, {}
+        self._passes, self._eval = 0, None
         self.now.forget()
-        self.now.on = self._wanted()
+        self._begin_step(self._wanted())
+
+    def _begin_step(self, measured: bool) -> None:
+        self.now.on = measured
+        looks = self._looks = measured or self.loop.steps < FIRST or self.batches.wants_more()
+        wanted: tuple[str, ...] = ()
+        if self.hidden is None and (looks or not self._enough):
+            wanted = ("model", "output", "layers") if measured else ("model", "output") if looks else ("model",)
+        if looks and hasattr(self.criterion, "register_forward_hook"):
+            wanted += ("criterion",)
+        if wanted != tuple(self._hung):
+            self._hang(wanted)
+
+    def _hang(self, wanted: tuple[str, ...]) -> None:
+        """Modules have hooks only while it matters: PyTorch calls one that has any in a slower way."""
+        for where in [*self._hung]:
+            if where not in wanted:
+                for handle in self._hung.pop(where):
+                    handle.remove()
+        self._hung = {where: self._hung.get(where) or self._hooks(where) for where in wanted}
+
+    def _hooks(self, where: str) -> list[Any]:
+        if where == "layers":
+            return [tap(layer, self.now, lambda: self._entered) for layer in self.layers]
+        if where == "criterion":
+            return [self.criterion.register_forward_hook(self.judged)]
+        if where == "output":
+            return [self.model.register_forward_hook(self._leaving, always_call=True)]
+        return [self.model.register_forward_pre_hook(self.entering, with_kwargs=True)]
 
     def _wanted(self) -> bool:
         """Whether the step that begins now is measured."""
+        made = self.loop.steps
         if self.every is not None:
-            return self.steps % self.every == 0
-        if self.steps < self._next:
+            return made % self.every == 0
+        if made < self._next:
             return False
-        self._next = self.steps + (1 if self.steps < FIRST else min(math.ceil(self.steps * (GROWTH - 1)), LONGEST))
+        self._next = made + (1 if made < FIRST else min(math.ceil(made * (GROWTH - 1)), LONGEST))
         return True
 
     def _measure(self) -> None:
@@ -370,10 +423,17 @@ class Observer:
         for use in reached:
             uses.setdefault(use.layer.name, []).append(use)
         found = measured_of(
-            self.steps, self.layers, uses, self.following, self._before, self._gradient_sizes, self.scale
+            self.steps,
+            self.layers,
+            uses,
+            self.following,
+            self._before,
+            self._gradient_sizes,
+            self.scale,
+            {y.name: self._gradients[y.full(y.weight_name)] for y in self.layers if y.name in self._own},
         )
         self.measurements += found
-        if self.not_finite is None:
+        if self.not_finite is None and any(m.quantity == Quantity.NOT_FINITE and m.value for m in found):
             self._place_not_finite(reached)
         if reached:
             self.last = Kept(
@@ -428,6 +488,12 @@ class Observer:
 
 def _grad(parameter: Any) -> Any:
     return None if parameter is None else parameter.grad
+
+
+def _is_as_accumulated(weight: Any) -> bool:
+    """Whether the gradient is what the backward pass gave, in numbers that hold its smallest entries."""
+    hooks = weight._backward_hooks or getattr(weight, "_post_accumulate_grad_hooks", None)
+    return not hooks and weight.grad is not None and weight.grad.element_size() >= 4
 
 
 def _std(weight: Any) -> float:

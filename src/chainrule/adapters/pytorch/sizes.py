@@ -12,12 +12,14 @@ SAFE = (1e-12, 1e15)
 
 def rms(x: Any) -> float:
     """Root mean square, without overflow or underflow of the squares; NaN or inf as found; 0 if empty."""
+    import torch
+
     if not x.numel():
         return 0.0
     if not x.is_floating_point():
         x = x.float()
     if x.element_size() >= 4:
-        plain = float(x.norm()) / math.sqrt(x.numel())
+        plain = float(torch.linalg.vector_norm(x)) / math.sqrt(x.numel())
         if SAFE[0] < plain < SAFE[1]:  # no square that counts has left what float32 holds
             return plain
     largest = float(x.abs().amax())
@@ -70,8 +72,9 @@ def patch_squares(a: Any, module: Any) -> tuple[float, int]:
     """(sum of squares over all patches that a convolution reads from `a`, how many numbers those are)."""
     import torch
 
-    squares = padded(a, module).float().pow(2).sum(1, keepdim=True)
+    # Each number counts as often as a patch reads its place, whatever its row and channel.
+    squares = padded(a, module).float().square().sum((0, 1)).double()[None, None]
     ones = torch.ones(1, 1, *module.kernel_size, dtype=squares.dtype, device=squares.device)
     convolve = getattr(torch.nn.functional, f"conv{len(module.kernel_size)}d")
     sums = convolve(squares, ones, None, module.stride, 0, module.dilation)
-    return float(sums.sum()), sums.numel() * int(module.weight[0].numel())
+    return float(sums.sum()), len(a) * sums.numel() * int(module.weight[0].numel())

@@ -56,8 +56,6 @@ def tap(layer: Layer, now: Pass, root_records: Callable[[], bool]) -> Any:
     """Hook the layer; the handle. root_records: whether gradients were on when the model was entered."""
 
     def seen(module: Any, args: tuple, kwargs: dict, out: Any) -> None:
-        if not now.on:
-            return
         out = _tensor(out)
         if out is None:
             return
