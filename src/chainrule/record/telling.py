@@ -1,5 +1,4 @@
-"""Telling: whether inputs say anything about their targets, by nearest neighbours and products of columns: no network
-is asked."""
+"""Telling: whether inputs say anything about their targets, by nearest neighbours and products of columns."""
 
 from __future__ import annotations
 
