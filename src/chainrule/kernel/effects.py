@@ -11,6 +11,7 @@ from chainrule.kernel import (
     Gate,
     Gather,
     Gemm,
+    LaneLoop,
     Load,
     Matrix,
     Nest,
@@ -38,22 +39,25 @@ def accesses(nest: Nest) -> list[Access]:
     """Every load and store of a nest, which keeps the list: every stage asks for it."""
     held = nest.__dict__
     if "accesses" not in held:
-        held["accesses"] = _accesses(nest)
+        held["accesses"] = [access for loop in nest.loops for access in _of_loop(loop)]
     found: list[Access] = held["accesses"]
     return found
 
 
-def _accesses(nest: Nest) -> list[Access]:
-    found = []
-    for loop in nest.loops:
+def _of_loop(loop: LaneLoop) -> list[Access]:
+    """Those of a loop, which keeps them too: a nest that other nests join is made anew with most of its loops."""
+    held = loop.__dict__
+    if "accesses" not in held:
         lanes = ((loop.variable, loop.extent),)
+        found = []
         for serial in loop.serial:
             inner = lanes + tuple(zip(serial.variables, serial.extents, strict=True))
             values = [a.value for a in serial.accumulates] + [s.value for s in serial.stores]
             found += _of(values, serial.stores, inner)
         values = [s.value for s in loop.stores] + [a.value for a in loop.accumulates]
-        found += _of(values, loop.stores, lanes)
-    return found
+        held["accesses"] = found + _of(values, loop.stores, lanes)
+    kept: list[Access] = held["accesses"]
+    return kept
 
 
 def _of(values: list[Scalar], stores: tuple, inner: tuple) -> list[Access]:

@@ -39,6 +39,9 @@ FEWEST_ROWS = 8
 LITTLE = 4096
 """Elements."""
 
+MOST_LOOPS = 32
+"""Of a nest that others join: each is compared with every other one, and LLVM's time grows faster than a function."""
+
 
 def fused(program: Program) -> Program:
     """Join nests, forward values, drop stores that nobody reads."""
@@ -78,7 +81,9 @@ def _partner(earlier: list[Statement], nest: Nest) -> int | None:
 
 
 def _joinable(a: Nest, b: Nest) -> bool:
-    if a.in_order or b.in_order or _reads_anywhere(a) != _reads_anywhere(b):
+    if len(a.loops) + len(b.loops) > MOST_LOOPS or a.in_order or b.in_order:
+        return False
+    if _reads_anywhere(a) != _reads_anywhere(b):
         return False
     renamed = _on_grid_of(a, b)
     if not row_local(a, renamed):
