@@ -50,11 +50,13 @@ def gemm_way(gemm: Gemm) -> int:
     """The fastest, as measured."""
     most = TINY_WORK if gemm.right.column == 1 else TINY_WORK_TURNED
     work, plain = gemm.m * gemm.n * gemm.k, gemm.result.column == 1
-    if 0 < work <= most and gemm.k <= DEEPEST and plain and gemm.left.column == 1:
+    if work == 0:
+        return BLAS
+    if work <= most and gemm.k <= DEEPEST and plain and gemm.left.column == 1:
         return TINY
     contiguous = 1 in (gemm.left.row, gemm.left.column) and 1 in (gemm.right.row, gemm.right.column)
     turned = gemm.right.column != 1 and gemm.n >= NARROWEST
-    fits = LEAST_PACKED <= work <= MOST_PACKED or (0 < work < LEAST_PACKED and turned)
+    fits = LEAST_PACKED <= work <= MOST_PACKED or (turned and (work < LEAST_PACKED or gemm.m <= MOST_TURNED))
     return PACKED if plain and contiguous and fits else BLAS
 
 
@@ -84,6 +86,9 @@ LEAST_PACKED, MOST_PACKED = 1 << 20, 1 << 27
 """Multiplications between which `packed_gemm` takes less time than OpenBLAS; below them only where the right matrix is
 transposed and not narrow, which OpenBLAS's routines for small matrices make slower: 32 x 64 x 64 ran at 73 and
 43 GFLOP/s, but 64 x 10 x 128 at 42 and 72."""
+MOST_TURNED = 1024
+"""Rows up to which it does for any transposed right matrix, which OpenBLAS packs more slowly: 256 x 512 x 2048 ran at
+104 and 96 GFLOP/s, 64 x 2048 x 2048 at 86 and 70, but 2048 x 1024 x 1024 at 99 and 102."""
 PARTS = ((1 << 20, 1), (1 << 27, 2), (1 << 31, 4))
 """(multiplications, parts): a product of fewer multiplications is cut into so many blocks, a larger into MOST_PARTS.
 
