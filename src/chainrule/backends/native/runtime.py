@@ -21,7 +21,7 @@ from chainrule.errors import ArgumentError
 MOST_THREADS = 64
 PARK_AFTER = 50.0
 """us that an idle thread looks for work before it sleeps."""
-WAIT_AFTER = 5.0
+WAIT_AFTER = 50.0
 """us that the caller looks whether other threads are done before it sleeps."""
 GATE, STOP = 7, 8
 """Words of a call that are read or written from here."""
