@@ -1,13 +1,14 @@
 """Makers: each text is made once, by threads or by whoever waits, and nobody waits for what nobody makes."""
 
 import os
+import sys
 import threading
 import time
 
 import pytest
 
 from chainrule.backends.native import build
-from chainrule.backends.native.makers import Makers
+from chainrule.backends.native.makers import SWITCH_WITHIN, Makers
 
 
 def test_what_was_begun_is_made_once_and_by_another_thread_while_the_caller_does_other_things():
@@ -49,6 +50,32 @@ def test_who_waits_makes_what_nobody_has_begun_to_make(monkeypatch):
     assert made_by["quick"] is threading.current_thread()
     goes_on.set()
     assert makers.take("slow") == b"slow"
+
+
+def test_threads_switch_sooner_while_makers_work_and_as_before_afterwards():
+    before, goes_on = sys.getswitchinterval(), threading.Event()
+    began = threading.Event()
+
+    def make(text):
+        began.set()
+        assert goes_on.wait(120)
+        return b""
+
+    makers = Makers(make)
+    makers.begin("a")
+    assert began.wait(120)
+    assert sys.getswitchinterval() == pytest.approx(min(SWITCH_WITHIN, before), abs=1e-6)
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if not child:
+            os._exit(0 if sys.getswitchinterval() == pytest.approx(before, abs=1e-6) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    goes_on.set()
+    makers.take("a")
+    deadline = time.monotonic() + 120
+    while makers.working and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert sys.getswitchinterval() == pytest.approx(before, abs=1e-6)
 
 
 def test_an_error_reaches_whoever_asks_and_the_next_try_begins_anew():
