@@ -1,7 +1,7 @@
 """Machine code of matrix products: pieces that are made when a program needs them and find each other by a table.
 
-Each dtype has a table of addresses: of the function for each of `gemm`'s ways, and of the tiles from FIRST_TILE on. All
-of it is what OpenBLAS and a processor without AVX-512 need too: a way that is not in the table is left to BLAS.
+Each dtype has a table of addresses: of the function for each of `gemm`'s ways, and of the tiles from FIRST_TILE on. A
+way that is not in it, as without AVX-512, is left to BLAS.
 """
 
 from __future__ import annotations
