@@ -23,6 +23,7 @@ from chainrule.kernel import Gemm
 
 FIRST_TILE = PACKED + 1
 PLACES = 32
+"""Of a table: enough for every way and tile."""
 
 NEARLY_TINY = 8 * TINY_WORK_TURNED
 """Multiplications of a product that may well be tiny in a smaller batch."""
@@ -44,7 +45,8 @@ class Piece:
         """Name of each function that has a place in the table -> that place."""
         if isinstance(self.part, Tiles):
             return {name: FIRST_TILE + place for name, place in self.part.places(self.dtype).items()}
-        return {self.module.functions[0]: {"tiny": TINY, "packed": PACKED}[self.part]} if self.part != "task" else {}
+        ways = {"tiny": TINY, "packed": PACKED}
+        return {name: ways[self.part] for name in self.module.functions if self.part in ways}
 
 
 def pieces_of(gemm: Gemm, dtype: np.dtype) -> list[Piece]:
@@ -70,7 +72,7 @@ def pieces_of_less(gemm: Gemm, dtype: np.dtype) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Where the code for products of a dtype lies. task: of the function with the signature of every task."""
+    """Addresses of the code for products of a dtype: the function that a `Task` names, and the table that it reads."""
 
     task: int
     table: int
