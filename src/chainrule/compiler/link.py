@@ -13,6 +13,7 @@ from chainrule.graph import Graph, collector_paused, evaluator, placeholder
 from chainrule.kernel import Nest, Program, Repeat, Statement, parts
 from chainrule.kernel.effects import reads, writes
 from chainrule.lowering import lower
+from chainrule.memory import aligned_zeros
 from chainrule.rewrite import rewrite
 from chainrule.spec import TensorSpec
 
@@ -181,7 +182,7 @@ def checked(specs: Mapping[str, TensorSpec], memory: Memory, tables: Memory) -> 
 def private_memory(specs: Mapping[str, TensorSpec], memory: Memory, tables: Memory) -> dict[str, np.ndarray]:
     """Arrays for the names that nobody gave."""
     given = memory.keys() | tables.keys()
-    return {name: np.zeros(spec.shape, spec.dtype) for name, spec in specs.items() if name not in given}
+    return {name: aligned_zeros(spec.shape, spec.dtype) for name, spec in specs.items() if name not in given}
 
 
 class Interpreted:

@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.errors import ArgumentError, BusyError
 from chainrule.graph import Graph
+from chainrule.memory import aligned_zeros
 from chainrule.nn import Module, Parameter
 from chainrule.nn.module import moved
 from chainrule.optim import Optimizer
@@ -56,6 +57,12 @@ def exclusively(tensors: frozenset[int]) -> Iterator[None]:
         release(held)
 
 
+def _aligned(values: np.ndarray) -> np.ndarray:
+    copy = aligned_zeros(values.shape, values.dtype)
+    copy[...] = values
+    return copy
+
+
 class TrainingState:
     """What a step of training reads and writes.
 
@@ -78,9 +85,8 @@ class TrainingState:
             raise ArgumentError(f"parameters of several dtypes ({listed}): convert them with net.to('float32')")
         self.dtype = dtypes.pop()
         self.offsets, length = places([p.size for p in self.parameters])
-        self.theta = np.zeros(length, self.dtype)
-        self.gradient = np.zeros_like(self.theta)
-        self.moments = optimizer.initial(self.theta)
+        self.theta, self.gradient = aligned_zeros(length, self.dtype), aligned_zeros(length, self.dtype)
+        self.moments = {slot: _aligned(values) for slot, values in optimizer.initial(self.theta).items()}
         self._seen, self._kept = -1, False
         self.bind()
         self.counter = np.zeros((), np.int64)
@@ -123,7 +129,7 @@ class TrainingState:
             if parameter.dtype != self.dtype or not parameter.requires_grad:
                 changed = "was frozen" if parameter.dtype == self.dtype else f"became {parameter.dtype}"
                 raise ArgumentError(f"{name} {changed} after the step was made: make the step anew")
-            if parameter.array.base is not self.theta:
+            if parameter.array.base is not view.base:
                 view[...] = parameter.array
                 parameter.array = view
         self._seen = moved[0]

@@ -19,6 +19,7 @@ from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.kernel import Buffer, Gemm, Matrix, Nest, Program, Repeat, Rows, Statement, Together, parts
 from chainrule.kernel import Gate as GateStatement
+from chainrule.memory import aligned_zeros
 
 SERIAL_BELOW = 25_000.0
 """ns: programs that cost less than this run on one thread without barriers: what threads exchange through their caches
@@ -194,7 +195,7 @@ class NativeBound:
         self, linked: NativeLinked, memory: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]
     ) -> None:
         self.linked, self.held, self.tables = linked, dict(memory), dict(tables)
-        self.scratch = aligned(linked.arena)
+        self.scratch = aligned_zeros(linked.arena, np.uint8)
         self.constants = [np.ascontiguousarray(b.values, b.dtype) for b in linked.buffers if b.values is not None]
         self.slots = np.zeros(max(len(linked.buffers), 1), np.int64)
         advances = np.zeros_like(self.slots)
@@ -225,10 +226,3 @@ class NativeBound:
     def rewind(self) -> None:
         """The next step is the tables' first."""
         self.slots[self.moving] = self.first[self.moving]
-
-
-def aligned(size: int, alignment: int = 64) -> np.ndarray:
-    """``size`` bytes that begin at a multiple of ``alignment``."""
-    raw = np.zeros(size + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + size]
