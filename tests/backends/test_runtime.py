@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.backends.native import runtime
+from backends.guard import Guarded, needs_mprotect
+from chainrule.backends.native import build, runtime
+from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.backends.native.table import Block, Gate, Group, Table, Task, pack
 from chainrule.errors import ArgumentError
 from handwritten import ADD_TO_ELEMENTS, CHECK_ALL, LAG, NOTHING, WHO, address
@@ -131,6 +133,47 @@ def test_every_block_runs_once_before_the_next_group_starts(threads):
     assert binding.run(400) == (0, 400)
     assert wrong[0] == 0
     assert not done.any()
+
+
+@needs_mprotect
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_touching_changes_nothing_and_stays_inside(dtype, at_end):
+    runtime.set_threads(2)
+    function = build.load([runtime_module()])["chainrule_touch"]
+    draw, size = np.random.default_rng(0), np.dtype(dtype).itemsize
+    for rows, columns in [(1, 1), (1, 15), (7, 16), (3, 17), (64, 64), (5, 100), (33, 1), (0, 5), (4, 0)]:
+        memory = Guarded(rows * columns * size)
+        matrix = memory.array(rows * columns, np.dtype(dtype), at_end)
+        matrix[:] = draw.standard_normal(rows * columns)
+        before = matrix.tobytes()
+        half, side = rows // 2, columns // 2
+        params = (0, 0, columns * size, size)
+        shares = ((0, half, 0, columns), (half, rows, 0, side), (half, rows, side, columns))
+        table = pack([Group(tuple(Block((Task(function, params, *share),)) for share in shares), ALWAYS_SHARED)])
+        assert sharing_always(runtime.bind(table, addresses(matrix))).run(20) == (0, 20)
+        assert matrix.tobytes() == before
+
+
+@needs_mprotect
+@pytest.mark.parametrize(("threads", "survives"), [(1, True), (2, False)])
+def test_touching_stores_where_threads_share_and_only_there(threads, survives):
+    """On pages that may only be read: the process ends if anything is stored."""
+    ended = subprocess.run([sys.executable, "-c", f"""
+import ctypes, mmap, sys
+sys.path.insert(0, {str(TESTS)!r})
+import numpy as np
+from backends.test_runtime import *
+page = mmap.mmap(-1, mmap.PAGESIZE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(at), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ) == 0
+runtime.set_threads({threads})
+task = Task(build.load([runtime_module()])["chainrule_touch"], (0, 0, 64, 4), 0, 3, 0, 16)
+table = pack([Group((Block((task,)), Block((task,))), ALWAYS_SHARED)])
+sharing_always(runtime.bind(table, np.array([at]))).run(5)
+print("survived")
+"""], capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert ("survived" in ended.stdout) == (ended.returncode == 0) == survives, ended.stderr
 
 
 def test_results_have_the_same_bits_for_any_number_of_threads():
@@ -251,7 +294,9 @@ def test_fewer_threads_than_before_take_part_and_more_come_back():
 FORK = """
 import os, warnings, numpy as np
 warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of any fork beside threads
-from chainrule.backends.native import runtime
+from backends.guard import Guarded, needs_mprotect
+from chainrule.backends.native import build, runtime
+from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.backends.native.table import *
 from handwritten import ADD_TO_ELEMENTS, address
 runtime.set_threads(3)

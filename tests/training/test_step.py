@@ -7,6 +7,8 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
+from chainrule.backends.native import build
+from chainrule.backends.native.runtime_code import runtime_module
 from chainrule.data.batches import batch_slices, permutation
 from chainrule.errors import ArgumentError, DataError, DTypeError, GraphError, NonFiniteError, ShapeError
 
@@ -156,3 +158,26 @@ def test_a_retrace_says_why_in_one_line(caplog):
     assert first.startswith("step traced again at test_step.py:")
     assert first.endswith(": the batch was (float32[8, 4], int64[8]), now (float32[5, 4], int64[5])")
     assert second.endswith(": modes of the network changed")
+
+
+def test_weights_are_touched_where_their_gradients_are_made():
+    """Each of them whole, in the step that ends an update; nothing else is."""
+    made = nn.Sequential(nn.Linear(4, 70), nn.Tanh(), nn.Linear(70, 130), nn.Tanh(), nn.Linear(130, 3)).to("float64")
+    step = stepped(made, optim.Adam(0.01))
+    x, y = GENERATOR.normal(size=(2000, 4)), GENERATOR.integers(0, 3, 2000)
+    step(x, y)
+    (running,) = step.inner.running.values()
+    touch = build.load([runtime_module()])["chainrule_touch"]
+    table, slots = running.bound.linked.table, running.bound.slots
+    touched: dict[int, list[tuple[int, int]]] = {}
+    for function, params, g0, g1, v0, v1 in table.tasks.tolist():
+        if function != touch:
+            continue
+        slot, start, row, size = table.params[(params - table.params.ctypes.data) // 8 :][:4].tolist()
+        assert (start, size, v0, v1) == (0, 8, 0, row // 8)
+        touched.setdefault(int(slots[slot]), []).append((g0, g1))
+    weights = [p.array for n, p in made.named_parameters() if n.endswith("weight")]
+    assert sorted(touched) == sorted(w.ctypes.data for w in weights)
+    for w in weights:
+        rows = sorted(touched[w.ctypes.data])
+        assert [a for a, _ in rows] == [0, *(b for _, b in rows[:-1])] and rows[-1][1] == len(w)

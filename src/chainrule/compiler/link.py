@@ -26,11 +26,14 @@ class Part:
     """A graph whose inputs and outputs are wired by name: the same name is the same memory.
 
     A name may be among the inputs and the outputs of one part: it is read first and written then.
+    doomed: (output, input of the same shape): soon after this part has written the one, a later part writes the other
+    in the same order, as an update writes a parameter after its gradient. It helps threads and changes no value.
     """
 
     graph: Graph
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    doomed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def _native(parts: Parts) -> Linked:
             programs.append(Named(program, part.inputs, staged))
             programs.append(Named(lower(Graph(copies, copies)), staged, part.outputs))
         else:
-            programs.append(Named(program, part.inputs, part.outputs))
+            programs.append(Named(program, part.inputs, part.outputs, part.doomed))
     return Compiled(NativeLinked(programs), specs)
 
 

@@ -167,7 +167,9 @@ def parts_of_step(
     gradients = [f"gradient.{n}" for n in state.names]
     staged = [f"new.{n}" for n in targets]
     sums = () if probes is None else probes.tables
-    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *sums, *staged)),)
+    weights = [named.get(id(p), "") for p in state.parameters]
+    doomed = tuple((g, w) for g, w in zip(gradients, weights, strict=True) if w and updates)
+    begin: Parts = (Part(traced.graph, tuple(inputs), ("loss", *gradients, *sums, *staged), doomed),)
     writes = tuple(y.spec for y in traced.graph.outputs[1 + len(gradients) + len(sums) :])
     if not updates:
         copied = tuple(map(placeholder, writes))

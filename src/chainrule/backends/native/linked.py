@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -28,19 +28,21 @@ eats up what they share. Above it that depends on the machine, and the runtime s
 
 @dataclass(frozen=True)
 class Named:
-    """A program whose inputs and outputs have names; the same name is the same memory."""
+    """A program whose inputs and outputs have names; the same name is the same memory. doomed: see `link.Part`."""
 
     program: Program
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    doomed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A program whose buffers' slots are numbered from ``base``."""
+    """A program whose buffers' slots are numbered from ``base``. doomed: buffers, as in `Named`."""
 
     program: Program
     base: int
+    doomed: Mapping[int, int]
 
 
 def begin(program: Program) -> None:
@@ -88,7 +90,12 @@ class NativeLinked:
             base = len(self.buffers)
             self.buffers += part.program.buffers
             self.arena = max(self.arena, part.program.arena)
-            placed.append(_Placed(part.program, base))
+            written, read = (
+                dict(zip(names, buffers, strict=True))
+                for names, buffers in ((part.outputs, part.program.outputs), (part.inputs, part.program.inputs))
+            )
+            doomed = {written[y]: read[x] for y, x in part.doomed}
+            placed.append(_Placed(part.program, base, doomed))
             for names, indices in ((part.inputs, part.program.inputs), (part.outputs, part.program.outputs)):
                 for name, i in zip(names, indices, strict=True):
                     self.slots.setdefault(name, []).append(base + i)
@@ -111,7 +118,7 @@ class NativeLinked:
         return NativeBound(self, memory, tables)
 
 
-def _table(placed: Sequence[_Placed | Gate], nests: dict[str, int], products: dict[np.dtype, Loaded]) -> Table:
+def _table(placed: Sequence[_Placed | Gate], functions: dict[str, int], products: dict[np.dtype, Loaded]) -> Table:
     statements = [s for p in placed if isinstance(p, _Placed) for s in p.program.statements]
     serial = sum(map(_cost, statements)) < SERIAL_BELOW
     entries: list[Group | Gate] = []
@@ -119,7 +126,7 @@ def _table(placed: Sequence[_Placed | Gate], nests: dict[str, int], products: di
         if isinstance(each, Gate):
             entries.append(each)
         else:
-            entries += _Entries(each, nests, products, serial).of(each.program.statements)
+            entries += _Entries(each, functions, products, serial).of(each.program.statements)
     return pack(entries, serial)
 
 
@@ -132,9 +139,12 @@ def _cost(statement: Statement) -> float:
 class _Entries:
     """The entries of a program: those of a `Repeat` once for each turn, with the rows of that turn."""
 
-    def __init__(self, placed: _Placed, nests: dict[str, int], products: dict[np.dtype, Loaded], serial: bool) -> None:
+    def __init__(
+        self, placed: _Placed, functions: dict[str, int], products: dict[np.dtype, Loaded], serial: bool
+    ) -> None:
         self.program, self.base, self.serial = placed.program, placed.base, serial
-        self.nests, self.products = nests, products
+        self.doomed = {} if serial else placed.doomed
+        self.functions, self.products = functions, products
         self.codes = _codes(placed.program)
         self.cut: dict[int, list[list[tuple[Nest | Gemm, Range]]]] = {}
 
@@ -147,7 +157,7 @@ class _Entries:
                 for turn in range(statement.turns):
                     entries += self.of(statement.statements, {**rows, **_rows_of(statement, turn, rows)})
             else:
-                blocks = [Block(tuple(self.task(*each, rows) for each in block)) for block in self.blocks(statement)]
+                blocks = [Block(tuple(self.tasks(block, rows))) for block in self.blocks(statement)]
                 entries.append(Group(tuple(blocks), _cost(statement)))
         return entries
 
@@ -163,12 +173,25 @@ class _Entries:
             self.cut[id(statement)] = found
         return self.cut[id(statement)]
 
+    def tasks(self, block: Iterable[tuple[Nest | Gemm, Range]], rows: Places) -> Iterator[Task]:
+        for part, where in block:
+            yield self.task(part, where, rows)
+            if isinstance(part, Gemm) and part.result.buffer in self.doomed and part.batch == part.result.column == 1:
+                yield self.touch(part.result, where)
+
+    def touch(self, result: Matrix, where: Range) -> Task:
+        """Take what is doomed from other cores, at the places that a product has just written."""
+        doomed = self.doomed[result.buffer]
+        size = self.program.buffers[doomed].dtype.itemsize
+        params = (self.base + doomed, result.start * size, result.row * size, size)
+        return Task(self.functions["chainrule_touch"], params, *where)
+
     def task(self, part: Nest | Gemm, where: Range, rows: Places) -> Task:
         if isinstance(part, Gemm):
             code = self.products[self.program.buffers[part.result.buffer].dtype]
             return Task(code.task, gemm_params(_in_turn(part, rows) if rows else part, code.table, self.base), *where)
         nest = self.codes[id(part)]
-        return Task(self.nests[nest.name], nest.params_at(self.base, rows), *where)
+        return Task(self.functions[nest.name], nest.params_at(self.base, rows), *where)
 
 
 def _rows_of(repeat: Repeat, turn: int, outer: Places) -> Places:
