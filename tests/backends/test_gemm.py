@@ -255,6 +255,7 @@ WITH_NOTHING_ELSE = """
 import itertools, numpy as np
 from chainrule.backends.native import products, runtime
 from chainrule.backends.native.gemm import gemm_blocks, gemm_params
+from chainrule.backends.native.places import places_of
 from chainrule.backends.native.table import Block, Group, Task, pack
 from chainrule.kernel import Gemm, Matrix
 
@@ -270,7 +271,7 @@ for (m, n, k), dtype, left_turned, right_turned in itertools.product(
     left = Matrix(0, 0, 1, m) if left_turned else Matrix(0, 0, k, 1)
     right = Matrix(1, 0, 1, k) if right_turned else Matrix(1, 0, n, 1)
     product = Gemm(m, n, k, left, right, Matrix(2, 0, n, 1))
-    products._table(dtype)[:] = 0  # a call of what is not there again ends the process
+    places_of(dtype)[:] = 0  # a call of what is not there again ends the process
     pieces = products.pieces_of(product, np.dtype(dtype))
     code = products.load_products(pieces)[np.dtype(dtype)]
     rows = [(r, min(r + 29, m), 0, n) for r in range(0, m, 29)]

@@ -6,18 +6,14 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from chainrule.compiler.link import Part, link, program_of
 from chainrule.errors import ArgumentError, ChainruleWarning
 from chainrule.graph import Graph, collector_paused, evaluator
 from chainrule.kernel import Program
-from chainrule.lowering import lower
-from chainrule.rewrite import rewrite
-
-if TYPE_CHECKING:
-    from chainrule.backends.native.linked import NativeLinked
 
 BACKENDS = ("native", "reference")
 
@@ -38,13 +34,7 @@ class CompiledGraph(Protocol):
 @collector_paused()
 def compile_graph(graph: Graph, backend: str | None = None) -> CompiledGraph:
     """A callable of arrays that does what ``graph`` says. backend: see ``chosen_backend``."""
-    if chosen_backend(backend) == "reference":
-        return Evaluated(graph, evaluator(graph))
-    from chainrule.backends.native.runtime_code import begin_runtime
-
-    begin_runtime()
-    program = lower(rewrite(graph))
-    return Compiled(graph, program, build(program))
+    return Compiled(graph) if chosen_backend(backend) == "native" else Evaluated(graph, evaluator(graph))
 
 
 def chosen_backend(backend: str | None) -> str:
@@ -68,15 +58,6 @@ def chosen_backend(backend: str | None) -> str:
     return backend
 
 
-def build(program: Program) -> NativeLinked:
-    """Machine code for one program."""
-    from chainrule.backends.native.linked import Named, NativeLinked
-
-    inputs = tuple(f"input {i}" for i in range(len(program.inputs)))
-    outputs = tuple(f"output {i}" for i in range(len(program.outputs)))
-    return NativeLinked((Named(program, inputs, outputs),))
-
-
 @dataclass(frozen=True)
 class Evaluated:
     """A graph that NumPy evaluates node by node: the reference."""
@@ -89,18 +70,25 @@ class Evaluated:
 
 
 class Compiled:
-    """A graph as machine code; every stage is kept for the reader."""
+    """A graph as machine code; the reader has every stage."""
 
-    def __init__(self, graph: Graph, program: Program, native: NativeLinked) -> None:
-        self.graph, self.program, self.native = graph, program, native
-        empty = {f"input {i}": np.zeros(x.shape, x.dtype) for i, x in enumerate(graph.inputs)}
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
         self.outputs = [(f"output {i}", y.shape, y.dtype) for i, y in enumerate(graph.outputs)]
-        self.bound = native.bind({**empty, **{n: np.zeros(s, d) for n, s, d in self.outputs}}, {})
+        inputs = tuple(f"input {i}" for i in range(len(graph.inputs)))
+        self.bound = link((Part(graph, inputs, tuple(name for name, _, _ in self.outputs)),), "native").bind({}, {})
+
+    @property
+    def program(self) -> Program:
+        """Its loops."""
+        return program_of(self.graph)
 
     @property
     def source(self) -> str:
         """The LLVM IR of every loop nest."""
-        return self.native.source
+        from chainrule.backends.native.plan import source
+
+        return source(self.program)
 
     def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         for i, (array, x) in enumerate(zip(arrays, self.graph.inputs, strict=True)):

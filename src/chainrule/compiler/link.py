@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from chainrule.compiler.kept import Planned, keep, kept
+from chainrule.compiler.key import key_of
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, collector_paused, evaluator, placeholder
 from chainrule.kernel import Nest, Program, Repeat, Statement, parts
@@ -86,29 +88,41 @@ def _native(parts: Parts) -> Linked:
     from chainrule.backends.native.runtime_code import begin_runtime
 
     begin_runtime()  # before the rest is imported, which takes as long
-    from chainrule.backends.native.linked import Named, NativeLinked, begin
+    from chainrule.backends.native.linked import linked
+
+    key = key_of(parts)
+    planned = kept(key)
+    if planned is None:
+        planned = _planned(parts)
+        keep(key, planned)
+    specs = memory_specs(parts)
+    return Compiled(linked(planned.plan), specs | {own: specs[name] for own, name in planned.staged})
+
+
+def _planned(parts: Parts) -> Planned:
+    from chainrule.backends.native.plan import Named, begin, plan
 
     programs: list[Named | str] = []
-    specs = memory_specs(parts)
+    staged: list[tuple[str, str]] = []
     for part in parts:
         if isinstance(part, Stop):
             programs.append(part.name)
             continue
-        program = _program(part.graph)
+        program = program_of(part.graph)
         begin(program)
         if _overwrites_too_soon(program, part):
-            staged = tuple(f"staged {n}" for n in part.outputs)
-            specs |= {s: specs[n] for s, n in zip(staged, part.outputs, strict=True)}
+            own = tuple(f"staged {n}" for n in part.outputs)
+            staged += zip(own, part.outputs, strict=True)
             copies = tuple(placeholder(y.spec) for y in part.graph.outputs)
-            programs.append(Named(program, part.inputs, staged))
-            programs.append(Named(lower(Graph(copies, copies)), staged, part.outputs))
+            programs.append(Named(program, part.inputs, own))
+            programs.append(Named(lower(Graph(copies, copies)), own, part.outputs))
         else:
             programs.append(Named(program, part.inputs, part.outputs, part.doomed))
-    return Compiled(NativeLinked(programs), specs)
+    return Planned(plan(programs), tuple(staged))
 
 
-def _program(graph: Graph) -> Program:
-    """The graph's program, which it keeps: the variants of a step share their gate and update."""
+def program_of(graph: Graph) -> Program:
+    """The loops of a graph, which keeps them: the variants of a step share their gate and update."""
     held = graph.__dict__
     if "program" not in held:
         held["program"] = lower(rewrite(graph))

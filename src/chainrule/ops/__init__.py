@@ -1,5 +1,6 @@
 """Every operation, declared once."""
 
+from chainrule.graph import PRIMITIVES
 from chainrule.ops.activations import (
     elu,
     gelu,
@@ -115,3 +116,6 @@ from chainrule.ops.reduction import (
     var,
 )
 from chainrule.ops.windows import windows, windows_add
+
+OWN = frozenset(PRIMITIVES)
+"""The names of chainrule's own primitives, all declared by now: any other is the user's."""

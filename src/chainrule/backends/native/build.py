@@ -11,8 +11,9 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from chainrule.backends.native import cache
@@ -30,6 +31,14 @@ class Module:
     """LLVM IR that is compiled at once, and the names of those of its functions that others call."""
 
     text: str
+    functions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A module by the key under which the cache keeps its code, and its functions as in `Module`."""
+
+    key: str
     functions: tuple[str, ...]
 
 
@@ -56,6 +65,33 @@ def load(modules: Iterable[Module]) -> dict[str, int]:
         if missing:
             _link(missing.values())
         return {name: _addresses[name] for m in asked for name in m.functions}
+
+
+def load_kept(modules: Iterable[Kept]) -> bool:
+    """Have the code of modules in memory; whether that can be, as each is there already or in the cache."""
+    with _lock:
+        missing = [m for m in modules if m.functions[0] not in _addresses]
+        stored = [code for m in missing if (code := cache.load(m.key)) is not None]
+        if len(stored) < len(missing):
+            return False
+        if missing:
+            _addresses.update(_machine().link(stored, [name for m in missing for name in m.functions]))
+        return True
+
+
+def addresses() -> Mapping[str, int]:
+    """Of every function that is in memory."""
+    return MappingProxyType(_addresses)
+
+
+def kept(module: Module) -> Kept:
+    """What `load_kept` takes for a module."""
+    return Kept(_key(module.text), module.functions)
+
+
+def identity() -> tuple[str, ...]:
+    """What machine code depends on besides its text. Raises as `begin` does."""
+    return _machine().identity
 
 
 def has_wide_registers() -> bool:

@@ -1,9 +1,9 @@
-"""Machine code kept between processes: a private directory of files that are verified before anything is loaded.
+"""Machine code and plans of what calls it, kept between processes: a private directory of files that are verified.
 
-A file is a head (format, key, digest) and an object file. Whoever can write the directory could make this process run
-code, so a directory that others own or can write is not used at all. A file that is damaged, cut short, of another key
-or not a plain file of ours counts as missing: its code is compiled again, and replaces it. Losing the cache costs
-milliseconds, so nothing here is made durable and no failure to write is an error.
+A file is a head (format, key, digest) and what is kept, an object file or a plan. Whoever can write the directory
+could make this process run code, so a directory that others own or can write is not used at all. A file that is
+damaged, cut short, of another key or not a plain file of ours counts as missing: what it held is made again, and
+replaces it. Losing the cache costs milliseconds, so nothing here is made durable and no failure to write is an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEAD = len(MAGIC) + 32 + 32
 """Bytes before the object file: MAGIC, the key, and the SHA-256 of the key and the object file."""
 
 MOST_BYTES = 64 << 20
-"""What the directory may hold; a nest takes 3 to 10 KB."""
+"""What the directory may hold; a nest takes 3 to 10 KB, a plan 20 to 300."""
 MOST_BYTES_OF_A_FILE = 16 << 20
 
 SUFFIX = ".code"

@@ -17,13 +17,12 @@ from chainrule.backends.native.address import address
 from chainrule.backends.native.build import Module
 from chainrule.backends.native.gemm import PACKED, TINY, TINY_WORK_TURNED, gemm_blocks, gemm_code, gemm_way
 from chainrule.backends.native.packed_gemm import Tiles, packed_gemm_code, tiles_code, tiles_of
+from chainrule.backends.native.places import fill, places_of
 from chainrule.backends.native.tiny_gemm import tiny_gemm_code
 from chainrule.errors import ArgumentError
 from chainrule.kernel import Gemm
 
 FIRST_TILE = PACKED + 1
-PLACES = 32
-"""Of a table: enough for every way and tile."""
 
 NEARLY_TINY = 8 * TINY_WORK_TURNED
 """Multiplications of a product that may well be tiny in a smaller batch."""
@@ -41,12 +40,12 @@ class Piece:
         return _module(self)
 
     @property
-    def places(self) -> dict[str, int]:
-        """Name of each function that has a place in the table -> that place."""
+    def places(self) -> list[tuple[str, str, int]]:
+        """(dtype, name, place) of each function that has a place in the table."""
         if isinstance(self.part, Tiles):
-            return {name: FIRST_TILE + place for name, place in self.part.places(self.dtype).items()}
+            return [(self.dtype, name, FIRST_TILE + place) for name, place in self.part.places(self.dtype).items()]
         ways = {"tiny": TINY, "packed": PACKED}
-        return {name: ways[self.part] for name in self.module.functions if self.part in ways}
+        return [(self.dtype, name, ways[self.part]) for name in self.module.functions if self.part in ways]
 
 
 def pieces_of(gemm: Gemm, dtype: np.dtype) -> list[Piece]:
@@ -82,14 +81,9 @@ def load_products(pieces: Iterable[Piece]) -> dict[np.dtype, Loaded]:
     """For each dtype, the code with these pieces and all that were loaded before."""
     asked = list(pieces)
     addresses = build.load(piece.module for piece in asked)
-    loaded = {}
-    for piece in asked:
-        table = _table(piece.dtype)
-        for name, place in piece.places.items():
-            table[place] = addresses[name]
-        if piece.part == "task":
-            loaded[np.dtype(piece.dtype)] = Loaded(addresses[piece.module.functions[0]], address(table))
-    return loaded
+    fill((place for piece in asked for place in piece.places), addresses)
+    tasks = {piece.dtype: addresses[piece.module.functions[0]] for piece in asked if piece.part == "task"}
+    return {np.dtype(dtype): Loaded(task, address(places_of(dtype))) for dtype, task in tasks.items()}
 
 
 @functools.cache
@@ -102,8 +96,3 @@ def _module(piece: Piece) -> Module:
     if part == "packed":
         return Module(packed_gemm_code(dtype, FIRST_TILE), (f"packed_gemm_{dtype}",))
     return Module(gemm_code(dtype), (f"chainrule_gemm_{dtype}",))
-
-
-@functools.cache
-def _table(dtype: str) -> np.ndarray:
-    return np.zeros(PLACES, np.int64)

@@ -97,7 +97,7 @@ def pack(entries: Sequence[Group | Gate], serial: bool = False) -> Table:
             starts.append(len(tasks))
         shared = not serial and len(entry.blocks) > 1 and entry.cost >= SHARED_FROM
         groups.append((first_task, len(tasks), first_block, len(entry.blocks), 0, int(shared)))
-    params, addresses = _pooled([t.params for t in tasks])
+    params, addresses = _pooled([(t.function, t.params) for t in tasks])
     records = [(t.function, a, t.g0, t.g1, t.v0, t.v1) for t, a in zip(tasks, addresses, strict=True)]
     return Table(
         np.array(groups, np.int64).reshape(-1, 6),
@@ -108,13 +108,13 @@ def pack(entries: Sequence[Group | Gate], serial: bool = False) -> Table:
     )
 
 
-def _pooled(lists: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, list[int]]:
-    """All lists in one array, equal ones once, and the address of each."""
-    offsets: dict[tuple[int, ...], int] = {}
+def _pooled(lists: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[np.ndarray, list[int]]:
+    """The params of functions in one array, equal ones of one function once, and the address of each."""
+    offsets: dict[tuple[int, tuple[int, ...]], int] = {}
     pool: list[int] = []
-    for values in lists:
-        if values not in offsets:
-            offsets[values] = len(pool)
-            pool.extend(values)
+    for key in lists:
+        if key not in offsets:
+            offsets[key] = len(pool)
+            pool.extend(key[1])
     array = np.array(pool or [0], np.int64)
-    return array, [array.ctypes.data + 8 * offsets[values] for values in lists]
+    return array, [array.ctypes.data + 8 * offsets[key] for key in lists]
