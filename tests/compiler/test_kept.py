@@ -155,10 +155,10 @@ def test_what_is_read_is_what_was_written(own_cache):
     planned = _planned(parts_with_everything())
     read = kept._read(kept._written(planned))
     assert read.staged == planned.staged and planned.staged
-    for name, value in vars(planned.plan).items():
+    for name, value in planned.plan._asdict().items():
         other = getattr(read.plan, name)
         if name == "table":
-            for field, array in vars(value).items():
+            for field, array in value._asdict().items():
                 np.testing.assert_array_equal(getattr(other, field), array)
                 assert field == "shared" or getattr(other, field).dtype == array.dtype
         elif name in ("products", "constants"):

@@ -6,8 +6,8 @@ import ctypes
 import functools
 import importlib.util
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from chainrule.errors import MissingDependencyError
 
@@ -15,8 +15,7 @@ SYMBOLS = {"chainrule_sgemm": "scipy_cblas_sgemm64_", "chainrule_dgemm": "scipy_
 """The name that machine code uses -> the name in the library (64-bit sizes)."""
 
 
-@dataclass(frozen=True)
-class Blas:
+class Blas(NamedTuple):
     """A loaded OpenBLAS. kernel: the processor family whose routines run; addresses: routine name -> address."""
 
     version: str

@@ -12,9 +12,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule.backends.native import cache
 from chainrule.backends.native.blas import blas
@@ -26,16 +25,14 @@ FORMAT = "1"
 else a version of chainrule changes shows in the text, which is part of the key."""
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """LLVM IR that is compiled at once, and the names of those of its functions that others call."""
 
     text: str
     functions: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A module by the key under which the cache keeps its code, and its functions as in `Module`."""
 
     key: str

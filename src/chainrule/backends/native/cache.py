@@ -18,8 +18,8 @@ import stat
 import sys
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from chainrule.errors import ChainruleWarning
 
@@ -164,8 +164,7 @@ def _head(key: str, code: bytes) -> bytes:
     return MAGIC + raw + hashlib.sha256(raw + code).digest()
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     path: Path
     size: int
     age: float

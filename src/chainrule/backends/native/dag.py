@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chainrule.errors import GraphError
 from chainrule.kernel.scalar import Const, Gather, Load, Local, Op, Scalar, Variable, children
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """An expression with its arguments as numbers, and what it depends on, all the way down."""
 
     scalar: Scalar
@@ -20,16 +19,16 @@ class Node:
     buffers: frozenset[int]
 
 
-@dataclass
 class Dag:
     """Numbered expressions. Equality is decided by number, so a shared expression costs nothing twice.
 
     (Comparing the trees themselves takes exponential time where an expression uses another one twice.)
     """
 
-    nodes: list[Node] = field(default_factory=list)
-    _by_identity: dict[int, int] = field(default_factory=dict)
-    _by_content: dict[tuple, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._by_identity: dict[int, int] = {}
+        self._by_content: dict[tuple, int] = {}
 
     def number(self, root: Scalar) -> int:
         """The number of an expression; it and what is below it are added where new. The caller keeps ``root`` alive."""

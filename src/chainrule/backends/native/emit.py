@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from chainrule.backends.native.build import Module
 from chainrule.backends.native.form import Form, form_of
@@ -17,8 +17,7 @@ Places = Mapping[int, tuple[int, int]]
 """Buffer of role "row" -> (the buffer that it is a part of, the element of it where it begins)."""
 
 
-@dataclass(frozen=True)
-class NestCode:
+class NestCode(NamedTuple):
     """Machine code to be, of one nest.
 
     name: ``nest_`` and a digest of the text without its name: the same for nests of the same structure.
@@ -48,8 +47,7 @@ class NestCode:
         return tuple(params)
 
 
-@dataclass(frozen=True)
-class _Written:
+class _Written(NamedTuple):
     """The code of one nest of a form, and which of its params are other nests' own.
 
     slots, starts, origins: (position among the params, number of the buffer whose slot or beginning it is).
@@ -69,7 +67,7 @@ class _Written:
         for position, number in self.slots:
             params[position] = buffers[number]
         starts = tuple((position, buffers[number]) for position, number in (*self.starts, *self.origins))
-        return replace(self.code, params=tuple(params), starts=starts)
+        return self.code._replace(params=tuple(params), starts=starts)
 
 
 _written: dict[Hashable, _Written] = {}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chainrule.kernel.program import Accumulate, Buffer, LaneLoop, Nest, SerialLoop, Store
 from chainrule.kernel.scalar import Affine, Const, Gather, Load, Local, Op, Scalar, Variable, walk
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """key: equal for nests of one form. numbers: of each buffer, in the order in which the nest comes to them.
     starts: of the buffer of each number, where its first access begins; the key counts positions from there."""
 
@@ -28,17 +27,17 @@ def form_of(nest: Nest, buffers: tuple[Buffer, ...]) -> Form:
     return Form(key, reader.numbers, tuple(reader.starts))
 
 
-@dataclass
 class _Reader:
     """Numbers names, buffers and expressions as it meets them."""
 
-    buffers: tuple[Buffer, ...]
-    names: dict[str, int] = field(default_factory=dict)
-    numbers: dict[int, int] = field(default_factory=dict)
-    starts: list[int] = field(default_factory=list)
-    held: list[Hashable] = field(default_factory=list)
-    nodes: dict[Hashable, int] = field(default_factory=dict)
-    done: dict[Scalar, int] = field(default_factory=dict)
+    def __init__(self, buffers: tuple[Buffer, ...]) -> None:
+        self.buffers = buffers
+        self.names: dict[str, int] = {}
+        self.numbers: dict[int, int] = {}
+        self.starts: list[int] = []
+        self.held: list[Hashable] = []
+        self.nodes: dict[Hashable, int] = {}
+        self.done: dict[Scalar, int] = {}
 
     def name(self, name: str) -> int:
         return self.names.setdefault(name, len(self.names))

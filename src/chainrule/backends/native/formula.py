@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,16 +12,16 @@ from chainrule.backends.native.writer import Writer
 FLOATS = ("float", "double")
 
 
-@dataclass(frozen=True, eq=False)
 class Lanes:
     """An operand: 16 lanes of ``element``. Arithmetic with a Python number uses it in every lane.
 
     Comparisons are methods that give a mask; false where either is NaN.
     """
 
-    writer: Writer
-    element: str
-    operand: str
+    __slots__ = ("element", "operand", "writer")
+
+    def __init__(self, writer: Writer, element: str, operand: str) -> None:
+        self.writer, self.element, self.operand = writer, element, operand
 
     @property
     def type(self) -> str:

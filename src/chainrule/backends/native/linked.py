@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from chainrule.backends.native.table import Table
 from chainrule.memory import aligned_zeros
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """All that programs in a row need, without any address: what one process has worked out another can take over.
 
     modules: of machine code. places: (dtype, function, its place in the table of code for products of that dtype).
@@ -47,11 +46,10 @@ def linked(plan: Plan) -> NativeLinked:
         params[positions] = address(places_of(dtype))
     tasks[:, 0] = np.array([addresses[name] for name in plan.functions] or [0], np.int64)[tasks[:, 0]]
     tasks[:, 1] += address(params)
-    return NativeLinked(plan, replace(plan.table, tasks=tasks, params=params))
+    return NativeLinked(plan, plan.table._replace(tasks=tasks, params=params))
 
 
-@dataclass(frozen=True)
-class NativeLinked:
+class NativeLinked(NamedTuple):
     """A plan, and its table with the addresses of this process."""
 
     plan: Plan

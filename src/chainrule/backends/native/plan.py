@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,7 @@ SERIAL_BELOW = 25_000.0
 eats up what they share. Above it that depends on the machine, and the runtime sees whether sharing pays."""
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """A program whose inputs and outputs have names; the same name is the same memory. doomed: see `link.Part`."""
 
     program: Program
@@ -34,8 +34,7 @@ class Named:
     doomed: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Placed:
+class _Placed(NamedTuple):
     """A program whose buffers' slots are numbered from ``base``. doomed: buffers, as in `Named`."""
 
     program: Program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ def coefficients(text: str) -> tuple[float, ...]:
     return tuple(float.fromhex(t) for t in text.split())
 
 
-@dataclass(frozen=True)
-class Precision:
+class Precision(NamedTuple):
     """One floating type. Coefficients stand lowest power first.
 
     digits, bias: stored bits of the significand; what the exponent's bits are above the exponent.

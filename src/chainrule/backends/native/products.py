@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,7 @@ NEARLY_TINY = 8 * TINY_WORK_TURNED
 """Multiplications of a product that may well be tiny in a smaller batch."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A module of the code for products of a dtype. part: "task", which calls the others, "tiny", "packed" or tiles."""
 
     dtype: str
@@ -69,8 +68,7 @@ def pieces_of_less(gemm: Gemm, dtype: np.dtype) -> list[Piece]:
     return [Piece(dtype.name, "tiny")] if gemm.m * gemm.n * gemm.k <= NEARLY_TINY else []
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """Addresses of the code for products of a dtype: the function that a `Task` names, and the table that it reads."""
 
     task: int

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,7 @@ GATE, STOP = 7, 8
 """Words of a call that are read or written from here."""
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """A table with the memory it works on.
 
     slots: int64, the address of each buffer, which may be written between runs. moves: int64 [n, 2], the numbers of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ MOST_BLOCKS = (1 << LEFT_BITS) - 1
 """Of a group: the claim word of runtime_code.py counts the blocks left in so many bits."""
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One call of machine code: ``function(slots, params, g0, g1, v0, v1)``.
 
     function: an address that `build.load` gave. g0, g1: range of grid points; v0, v1: range of lanes.
@@ -29,15 +28,13 @@ class Task:
     v1: int
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Tasks that one thread does in order."""
 
     tasks: tuple[Task, ...]
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Blocks in any order, on any threads; what comes later in the table starts when all of them are done.
 
     Which blocks there are must follow from shapes alone, so that results have the same bits for any number of threads.
@@ -48,15 +45,13 @@ class Group:
     cost: float
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """Ends the program unless the byte at the start of slot ``slot`` is nonzero."""
 
     slot: int
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A packed program.
 
     groups: [n, 6] first task, end task, first block, blocks, number of the gate or 0, slot of the gate or whether

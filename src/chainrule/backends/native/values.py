@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from chainrule.spec import INT64
 POINT, GROUP = 1, 2
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """The 16 lanes at hand. first: the number of lane 0; last: which lane is the last that counts, from 0. Operands."""
 
     first: str
@@ -29,8 +28,7 @@ class Group:
     last: str
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """An affine element of a buffer, within one lane loop. start and strides are operands; the lanes' stride is apart.
 
     lane_class: where the lanes are: "same" element, "next" to each other, or "apart" by ``lane_stride``.
