@@ -25,7 +25,14 @@ def check(graph: Graph, checked: set[Node] | None = None) -> None:
     with holding(trace=None, recording=False):
         for node in graph.nodes():
             for i, x in enumerate(node.inputs):
-                _check_read(node, i, x, known)
+                made = x.node
+                if (
+                    made is None
+                    or x.key not in known
+                    or made.serial >= node.serial
+                    or made.specs[x.index] is not x.spec
+                ):
+                    _check_read(node, i, x, known)
             if node not in checked:
                 _check_specs(node)
                 for body in node.parameters.values():

@@ -48,7 +48,10 @@ def replaced(graph: Graph, rule: Rule, bodies: Callable[[Graph], Graph] | None =
 
 def _with_bodies(parameters: dict[str, Any], inside: Callable[[Graph], Graph]) -> dict[str, Any]:
     """The same dict unless a body in it changes."""
-    if not any(isinstance(v, Graph) for v in parameters.values()):  # nearly always, and asked of every node
+    for value in parameters.values():  # nearly always without one, and asked of every node
+        if isinstance(value, Graph):
+            break
+    else:
         return parameters
     bodies = {k: inside(v) for k, v in parameters.items() if isinstance(v, Graph)}
     return {**parameters, **bodies} if any(parameters[k] is not v for k, v in bodies.items()) else parameters

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from chainrule.kernel import (
     Affine,
@@ -24,8 +24,7 @@ from chainrule.kernel import (
 )
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """One access of a nest to a buffer. at: None for a computed position, which may be anywhere."""
 
     buffer: int
@@ -75,37 +74,49 @@ def _of(values: list[Scalar], stores: tuple, inner: tuple) -> list[Access]:
     return found
 
 
-def reads(statement: Statement) -> set[int]:
-    """Buffers that a statement reads."""
-    if isinstance(statement, (Rows, Together)):
-        return {b for s in statement.statements for b in reads(s)}
-    if isinstance(statement, Repeat):
-        return _outside(statement, {b for s in statement.statements for b in reads(s)})
-    if isinstance(statement, Gate):
-        return {statement.buffer}
-    if isinstance(statement, Gemm):
-        own = {statement.left.buffer, statement.right.buffer}
-        return own | {statement.result.buffer} if statement.adds else own
-    return {a.buffer for a in accesses(statement) if not a.writes}
+def reads(statement: Statement) -> frozenset[int]:
+    """Buffers that a statement reads. It keeps them, as every stage asks again."""
+    held = statement.__dict__
+    if "reads" not in held:
+        held["reads"] = frozenset(_found(statement, reads, _read_by))
+    found: frozenset[int] = held["reads"]
+    return found
 
 
-def writes(statement: Statement) -> set[int]:
-    """Buffers that a statement writes."""
-    if isinstance(statement, (Rows, Together)):
-        return {b for s in statement.statements for b in writes(s)}
-    if isinstance(statement, Repeat):
-        return _outside(statement, {b for s in statement.statements for b in writes(s)})
-    if isinstance(statement, Gate):
-        return set()
-    if isinstance(statement, Gemm):
-        return {statement.result.buffer}
-    return {s.buffer for s in statement.stores()}
+def writes(statement: Statement) -> frozenset[int]:
+    """Buffers that a statement writes, kept likewise."""
+    held = statement.__dict__
+    if "writes" not in held:
+        held["writes"] = frozenset(_found(statement, writes, _written_by))
+    found: frozenset[int] = held["writes"]
+    return found
 
 
-def _outside(repeat: Repeat, touched: set[int]) -> set[int]:
-    """Its rows as the buffers that they are parts of."""
-    rows = {m.buffer: m.of for m in repeat.moving}
-    return {rows.get(b, b) for b in touched}
+def _found(
+    statement: Statement,
+    inside: Callable[[Statement], frozenset[int]],
+    own: Callable[[Nest | Gemm | Gate], Iterable[int]],
+) -> Iterable[int]:
+    if not isinstance(statement, (Rows, Together, Repeat)):
+        return own(statement)
+    touched = (b for s in statement.statements for b in inside(s))
+    # A buffer that is a row is the buffer that it is a part of.
+    rows = {m.buffer: m.of for m in statement.moving} if isinstance(statement, Repeat) else {}
+    return (rows.get(b, b) for b in touched)
+
+
+def _read_by(part: Nest | Gemm | Gate) -> Iterable[int]:
+    if isinstance(part, Gate):
+        return (part.buffer,)
+    if isinstance(part, Gemm):
+        return (part.left.buffer, part.right.buffer, *([part.result.buffer] if part.adds else []))
+    return (a.buffer for a in accesses(part) if not a.writes)
+
+
+def _written_by(part: Nest | Gemm | Gate) -> Iterable[int]:
+    if isinstance(part, Gate):
+        return ()
+    return (part.result.buffer,) if isinstance(part, Gemm) else (s.buffer for s in part.stores())
 
 
 def independent(a: Statement, b: Statement) -> bool:
@@ -155,8 +166,7 @@ def _range(x: Access) -> tuple[int, int]:
     return low, high
 
 
-@dataclass(frozen=True)
-class Shares:
+class Shares(NamedTuple):
     """What a statement touches if its points are dealt out to rows, in order.
 
     own: the buffers of which each row touches its part alone, so many elements from row times so many. others: those
@@ -184,8 +194,7 @@ def shares(statement: Statement, rows: int, sizes: Callable[[int], int]) -> Shar
     return Shares(frozenset({b for b, _ in found} - others), frozenset(others))
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):
     """Where one access of a row lies: from row * step + low to row * step + high."""
 
     step: int

@@ -72,8 +72,8 @@ def _scheduled(statements: list[Nest | Gemm], program: Program) -> list[Statemen
 @dataclass(frozen=True)
 class _Facts:
     statement: Nest | Gemm
-    reads: set[int]
-    writes: set[int]
+    reads: frozenset[int]
+    writes: frozenset[int]
 
     def may_pass(self, reads: set[int], writes: set[int]) -> bool:
         return all(
