@@ -10,14 +10,16 @@ from pathlib import Path
 from benchmarks.contenders import PEERS, Contender, ours
 from benchmarks.machine import machine
 from benchmarks.measures import MEASURES, Choice
-from benchmarks.workloads import EPOCH_ROWS, WORKLOADS
+from benchmarks.workloads import EPOCH_ROWS, USUAL, WORKLOADS
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     described = "; ".join(f"{name}: {(function.__doc__ or '').strip()}" for name, function in MEASURES.items())
     parser.add_argument("measure", choices=MEASURES, help=described)
-    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"any of {', '.join(WORKLOADS)}; default: all")
+    parser.add_argument(
+        "workloads", nargs="*", metavar="workload", help=f"of {', '.join(WORKLOADS)}; default: all but the last"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--peers", help=f"of {', '.join(p.name for p in PEERS)}; default: all installed; none: no peer")
     parser.add_argument("--backends", help="of chainrule; default: all")
@@ -58,7 +60,7 @@ def main() -> None:
         doctor.main(sys.argv[2:])
         return
     given = arguments().parse_args()
-    names = given.workloads or (["mlp-mnist"] if given.measure in ("epoch", "probes") else list(WORKLOADS))
+    names = given.workloads or (["mlp-mnist"] if given.measure in ("epoch", "probes") else list(USUAL))
     unknown = [name for name in names if name not in WORKLOADS]
     if unknown:
         sys.exit(f"benchmarks: no workload {unknown[0]!r}: there are {', '.join(WORKLOADS)}")

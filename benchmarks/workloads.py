@@ -46,7 +46,10 @@ _ALL = (
     Workload("mlp-large", (1024, 2048, 2048, 10), 256),
     Workload("mlp-deep", (64, *(64,) * 50, 10), 64),
 )
-WORKLOADS = {workload.name: workload for workload in _ALL}
+_DEEPER = Workload("mlp-1000-layers", (64, *(64,) * 1000, 10), 64)
+WORKLOADS = {workload.name: workload for workload in (*_ALL, _DEEPER)}
+USUAL = tuple(workload.name for workload in _ALL)
+"""What is timed unless others are named: those of 1,000 layers take minutes in some libraries."""
 
 EPOCH_ROWS, VALIDATION_ROWS = 60_000, 10_000
 """As Fashion-MNIST has them."""
