@@ -5,7 +5,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.compiler.link import Part, link
+from chainrule.compiler import Part, link
 from chainrule.graph import Graph, placeholder, trace
 from chainrule.memory import LINE, aligned_zeros
 from chainrule.ops import add

@@ -15,7 +15,8 @@ from chainrule.backends.native import cache, plan
 from chainrule.compiler import kept
 from chainrule.compiler import key as keys
 from chainrule.compiler.key import MOST_CONSTANTS, key_of
-from chainrule.compiler.link import Part, Stop, _planned, link
+from chainrule.compiler.link import _planned, link
+from chainrule.compiler.parts import Part, Stop
 from chainrule.graph import OPERATIONS, PRIMITIVES, primitive, trace
 from chainrule.spec import TensorSpec
 
@@ -81,11 +82,9 @@ def test_a_key_follows_from_the_files_numpy_and_the_processor(monkeypatch):
 
     parts = DIFFERENT["as it is"]()
     found = [key_of(parts)]
-    real = keys._files()
-    assert any(entry[0].endswith("fusion.py") for entry in real)
-    changed = [(*entry[:2], entry[2] + 1, *entry[3:]) if entry[0].endswith("fusion.py") else entry for entry in real]
+    assert keys.files() == keys.FILES
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "_files", lambda: changed)
+        patch.setattr(keys, "FILES", keys.FILES + " ")
         found.append(key_of(parts))
     with monkeypatch.context() as patch:
         patch.setattr(np, "__version__", "0.0")
@@ -95,12 +94,36 @@ def test_a_key_follows_from_the_files_numpy_and_the_processor(monkeypatch):
         found.append(key_of(parts))
     assert len(set(found)) == 4
     assert key_of(parts) == found[0]
-
-    def missing():
-        raise FileNotFoundError("in an archive")
-
-    monkeypatch.setattr(keys, "_files", missing)
+    monkeypatch.setattr(keys, "FILES", "")
     assert key_of(parts) is None
+
+
+def test_files_are_told_apart_by_content_time_and_number(tmp_path, monkeypatch):
+    for folder in keys.FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(keys, "__file__", str(tmp_path / "compiler" / "key.py"))
+    path = tmp_path / "lowering" / "fusion.py"
+    seen = [keys.files()]
+    path.write_text("a = 1")
+    seen.append(keys.files())
+    assert keys.files() == seen[-1]
+    path.write_text("a = 12")
+    seen.append(keys.files())
+    os.utime(path, ns=(1, 1))
+    seen.append(keys.files())
+    (tmp_path / "ops" / "more.py").write_text("")
+    seen.append(keys.files())
+    assert len(set(seen)) == 5
+    (tmp_path / "ops" / "more.py").unlink()
+    (tmp_path / "ops").rmdir()
+    assert keys.files() == ""
+
+
+def test_what_is_made_after_a_change_of_files_is_not_kept(own_cache, monkeypatch):
+    parts = parts_with_everything()
+    monkeypatch.setattr(kept, "files", lambda: keys.FILES + "changed since")
+    run(link(parts, "native"))
+    assert kept.kept(key_of(parts)) is None
 
 
 def test_what_is_not_chainrules_own_has_no_key(monkeypatch):

@@ -2,7 +2,8 @@
 
 from chainrule.compiler.compile import BACKENDS, CompiledGraph, Evaluated, chosen_backend, compile_graph
 from chainrule.compiler.function import CompiledFunction, compile
-from chainrule.compiler.link import Part, Parts, Stop, link
+from chainrule.compiler.link import link
+from chainrule.compiler.parts import Part, Parts, Stop
 
 __all__ = [
     "BACKENDS",

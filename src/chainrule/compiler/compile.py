@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from chainrule.compiler.link import Part, link, program_of
+from chainrule.compiler.link import link, program_of
+from chainrule.compiler.parts import Part
 from chainrule.errors import ArgumentError, ChainruleWarning
 from chainrule.graph import Graph, collector_paused, evaluator
 from chainrule.kernel import Program

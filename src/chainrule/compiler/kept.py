@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chainrule.compiler.key import FILES, files
+
 if TYPE_CHECKING:
     from chainrule.backends.native.linked import Plan
 
@@ -35,7 +37,7 @@ def keep(key: str | None, planned: Planned) -> None:
     """Let other processes have it."""
     from chainrule.backends.native import cache
 
-    if key is not None:
+    if key is not None and files() == FILES:
         cache.store(key, _written(planned))
 
 

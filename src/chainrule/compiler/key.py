@@ -6,22 +6,19 @@ NumPy, which works out constants, and from the processor.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from chainrule.compiler.parts import Part, Parts, Stop
 from chainrule.graph import PRIMITIVES, Graph, Primitive, Tensor
 from chainrule.ops import OWN
 from chainrule.spec import TensorSpec
-
-if TYPE_CHECKING:
-    from chainrule.compiler.link import Parts
 
 log = logging.getLogger("chainrule.compile")
 
@@ -35,27 +32,35 @@ FOLDERS = ("backends/native", "compiler", "graph", "kernel", "lowering", "ops", 
 def key_of(parts: Parts) -> str | None:
     """64 hex digits, the same in each process that would make the same plan of ``parts``.
 
-    None where something in them is not chainrule's own, such as a primitive of the user's, whose code may change.
+    None where something in them is not chainrule's own, such as a primitive of the user's, whose code may change, or
+    chainrule's own code is not in files.
     """
     from chainrule.backends.native.build import identity
 
+    if not FILES:
+        return None
     description = _Description()
     try:
         described = [description.part(part) for part in parts]
-        files = _files()
-    except (_UnknownError, OSError) as reason:
+    except _UnknownError as reason:
         log.debug("parts without a key: %s", reason)
         return None
-    return hashlib.sha256(repr((identity(), np.__version__, files, described)).encode()).hexdigest()
+    return hashlib.sha256(repr((identity(), np.__version__, FILES, described)).encode()).hexdigest()
 
 
-@functools.cache
-def _files() -> list[tuple[object, ...]]:
-    """What tells whether a file of `FOLDERS` has changed. OSError: they are not files."""
+def files() -> str:
+    """What tells whether a file of `FOLDERS` has changed; empty where they are not files."""
     root = Path(__file__).parent.parent
-    found = (entry for folder in FOLDERS for entry in os.scandir(root / folder) if entry.name.endswith(".py"))
-    stats = ((entry.path, entry.stat()) for entry in found)
-    return sorted((path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats)
+    try:
+        found = [entry for folder in FOLDERS for entry in os.scandir(root / folder) if entry.name.endswith(".py")]
+        stats = [(entry.path, entry.stat()) for entry in found]
+    except OSError:
+        return ""
+    return repr(sorted((path, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for path, s in stats))
+
+
+FILES = files()
+"""As they are when this process loads them; what it makes after a change belongs to neither state and is not kept."""
 
 
 class _UnknownError(Exception):
@@ -68,8 +73,8 @@ class _Description:
     def __init__(self) -> None:
         self.constants = 0
 
-    def part(self, part: Any) -> Hashable:
-        if not hasattr(part, "graph"):
+    def part(self, part: Part | Stop) -> Hashable:
+        if isinstance(part, Stop):
             return part.name
         return part.inputs, part.outputs, part.doomed, self.graph(part.graph)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from chainrule.compiler.kept import Planned, keep, kept
 from chainrule.compiler.key import key_of
+from chainrule.compiler.parts import Part, Parts, Stop
 from chainrule.errors import GraphError
 from chainrule.graph import Graph, collector_paused, evaluator, placeholder
 from chainrule.kernel import Nest, Program, Repeat, Statement, parts
@@ -23,29 +24,6 @@ if TYPE_CHECKING:
     from chainrule.backends.native.linked import NativeLinked
 
 
-@dataclass(frozen=True)
-class Part:
-    """A graph whose inputs and outputs are wired by name: the same name is the same memory.
-
-    A name may be among the inputs and the outputs of one part: it is read first and written then.
-    doomed: (output, input of the same shape): soon after this part has written the one, a later part writes the other
-    in the same order, as an update writes a parameter after its gradient. It helps threads and changes no value.
-    """
-
-    graph: Graph
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    doomed: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Unless the bool called ``name`` is true, the run ends here."""
-
-    name: str
-
-
-Parts = tuple[Part | Stop, ...]
 Memory = Mapping[str, np.ndarray]
 
 
