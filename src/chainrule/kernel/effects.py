@@ -75,34 +75,27 @@ def _of(values: list[Scalar], stores: tuple, inner: tuple) -> list[Access]:
 
 
 def reads(statement: Statement) -> frozenset[int]:
-    """Buffers that a statement reads. It keeps them, as every stage asks again."""
-    held = statement.__dict__
-    if "reads" not in held:
-        held["reads"] = frozenset(_found(statement, reads, _read_by))
-    found: frozenset[int] = held["reads"]
-    return found
+    """Buffers that a statement reads."""
+    return _kept(statement, "reads", _read_by)
 
 
 def writes(statement: Statement) -> frozenset[int]:
-    """Buffers that a statement writes, kept likewise."""
+    """Buffers that a statement writes."""
+    return _kept(statement, "writes", _written_by)
+
+
+def _kept(statement: Statement, name: str, own: Callable[[Nest | Gemm | Gate], Iterable[int]]) -> frozenset[int]:
+    """``own`` of a statement, or of those inside it. It keeps them by ``name``, as every stage asks again."""
     held = statement.__dict__
-    if "writes" not in held:
-        held["writes"] = frozenset(_found(statement, writes, _written_by))
-    found: frozenset[int] = held["writes"]
+    if name not in held:
+        if isinstance(statement, (Rows, Together, Repeat)):
+            # A buffer that is a row is the buffer that it is a part of.
+            rows = {m.buffer: m.of for m in statement.moving} if isinstance(statement, Repeat) else {}
+            held[name] = frozenset(rows.get(b, b) for s in statement.statements for b in _kept(s, name, own))
+        else:
+            held[name] = frozenset(own(statement))
+    found: frozenset[int] = held[name]
     return found
-
-
-def _found(
-    statement: Statement,
-    inside: Callable[[Statement], frozenset[int]],
-    own: Callable[[Nest | Gemm | Gate], Iterable[int]],
-) -> Iterable[int]:
-    if not isinstance(statement, (Rows, Together, Repeat)):
-        return own(statement)
-    touched = (b for s in statement.statements for b in inside(s))
-    # A buffer that is a row is the buffer that it is a part of.
-    rows = {m.buffer: m.of for m in statement.moving} if isinstance(statement, Repeat) else {}
-    return (rows.get(b, b) for b in touched)
 
 
 def _read_by(part: Nest | Gemm | Gate) -> Iterable[int]:

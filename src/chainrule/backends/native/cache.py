@@ -27,10 +27,10 @@ log = logging.getLogger("chainrule.cache")
 
 MAGIC = b"chainrule machine code 1\n"
 HEAD = len(MAGIC) + 32 + 32
-"""Bytes before the object file: MAGIC, the key, and the SHA-256 of the key and the object file."""
+"""Bytes before what is kept: MAGIC, the key, and the SHA-256 of the key and what is kept."""
 
 MOST_BYTES = 64 << 20
-"""What the directory may hold; a nest takes 3 to 10 KB, a plan 20 to 300."""
+"""What the directory may hold; a nest takes 3 to 10 KB, a plan 10 to 100, that of 1,000 layers 1,600."""
 MOST_BYTES_OF_A_FILE = 16 << 20
 
 SUFFIX = ".code"
